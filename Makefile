@@ -1,0 +1,29 @@
+# Two commands: `make run` trains and reports the embedded study, `make test` runs every test.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STUDY ?= oneshot_digits
+
+.PHONY: run test clean
+
+run: .venv/installed
+	$(BIN)/boss-study run $(STUDY)
+	$(BIN)/boss-study report $(STUDY)
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest -n 2
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch .venv/installed $@

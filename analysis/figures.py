@@ -1,0 +1,577 @@
+"""The figures: DataFrames of one experiment -> Figure. Numbers come in, none are typed here.
+
+Accuracies are in percent. Colors are seaborn's colorblind palette; where there are more curves
+than one can tell apart by color they are also named at their ends. Figures are made without
+pyplot: no global state, nothing to close, no display needed.
+"""
+
+import textwrap
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from . import statistics
+from .load import AGGREGATES, ALL
+
+Floats = NDArray[np.float64]
+
+Color = tuple[float, float, float]
+
+PALETTE: list[Color] = [tuple(rgb) for rgb in sns.color_palette("colorblind", 10)]
+PALETTE[8] = (0.1, 0.1, 0.1)  # its yellow is hard to see on white
+DASHES = ["-", "--", ":", "-."]
+GRAY, LIGHT = "0.45", "0.8"
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.92",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 170,
+}
+MAX_CURVES = 10  # classes drawn in color; of more, the lowest and highest
+MAX_LABEL_SETS = 30  # rows of a figure; of more, the lowest and highest
+MAX_CELLS_ANNOTATED = 400
+MAX_PANELS = 8
+
+
+def color(position: int) -> Color:
+    """The color of the curve at this position."""
+    return PALETTE[position % len(PALETTE)]
+
+
+def dash(position: int) -> str:
+    """The dash pattern of the curve at this position: differs where colors come round again."""
+    return DASHES[position // len(PALETTE) % len(DASHES)]
+
+
+def set_title(figure: Figure, title: str, subtitle: str = "") -> None:
+    """A left-aligned title, and below it what the marks mean, wrapped to the width."""
+    width = int(figure.get_figwidth() * 13.5)
+    lines = textwrap.wrap(title, width) + textwrap.wrap(subtitle, width)
+    text = "\n".join(lines)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=9.5)
+
+
+def panels(
+    count: int, *, across: int, width: float, height: float, extra: float = 0.6
+) -> tuple[Figure, list[Axes]]:
+    """`count` equal panels with shared axes, `across` in a row; the sizes are of one, in inches."""
+    columns = min(across, count)
+    rows = -(-count // columns)
+    size = (max(columns * width, 5.5), rows * height + extra)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = [axis for row in grid for axis in row]
+    for unused in axes[count:]:
+        unused.remove()
+    for axis in axes[max(0, count - columns) : count]:
+        # The lowest of its column, also above an empty place.
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("labeled images seen")
+    return figure, axes[:count]
+
+
+def images_axis(axis: Axes, largest: float) -> None:
+    """The axis of training time."""
+    axis.set_xlim(0, largest)
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def spread_out(positions: Floats, gap: float, low: float, high: float) -> Floats:
+    """Positions of labels: as near to the wanted ones as leaves `gap` between any two.
+
+    Labels that would touch are moved apart about their common center; the order is kept; all lie
+    in [low, high] if there is room.
+    """
+    order = np.argsort(positions, kind="stable")
+    blocks: list[tuple[float, int]] = []  # center, number of labels
+    for wanted in positions[order]:
+        center, count = float(wanted), 1
+        while True:
+            half = gap * (count - 1) / 2
+            center = min(max(center, low + half), max(high - half, low + half))
+            if not blocks:
+                break
+            below, size = blocks[-1]
+            if below + gap * (size - 1) / 2 + gap <= center - half + 1e-9:
+                break
+            blocks.pop()
+            center = (center * count + below * size) / (count + size)
+            count += size
+        blocks.append((center, count))
+    placed = np.empty_like(positions)
+    done = 0
+    for center, count in blocks:
+        placed[order[done : done + count]] = center + gap * (np.arange(count) - (count - 1) / 2)
+        done += count
+    return placed
+
+
+def label_ends(axis: Axes, x: float, ends: Floats, names: list[str], colors: list[Color]) -> None:
+    """Name curves at their right ends, moved apart where they would overlap."""
+    low, high = axis.get_ylim()
+    height = axis.get_position().height * axis.figure.get_figheight() * 72  # type: ignore[union-attr]
+    gap = (high - low) * 9.5 / height  # of a line of text
+    for name, at, end, ink in zip(
+        names, spread_out(ends, gap, low - gap, high + gap), ends, colors, strict=True
+    ):
+        axis.annotate(
+            name,
+            xy=(x, end),
+            xytext=(1.09, at),
+            textcoords=axis.get_yaxis_transform(),
+            fontsize=7.5,
+            va="center",
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": ink,
+                "lw": 1.0,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def class_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The classes of a table of class evaluations: class_index and class_name, in order."""
+    names = table[["class_index", "class_name"]].drop_duplicates("class_index")
+    return names.sort_values("class_index", ignore_index=True)
+
+
+def colored_classes(table: pd.DataFrame) -> list[int]:
+    """Classes to draw in color: all if there are few, else those that end lowest and highest."""
+    last = table[table["step"] == table["step"].max()]
+    ends = last.groupby("class_index")["test_accuracy"].mean().sort_values(kind="stable")
+    if len(ends) <= MAX_CURVES:
+        return sorted(int(i) for i in ends.index)
+    half = MAX_CURVES // 2
+    return [int(i) for i in [*ends.index[:half], *ends.index[-half:]]]
+
+
+def run_convergence(classes: pd.DataFrame, title: str) -> Figure:
+    """Test accuracy of every class during training, one panel per run (Figures 1 and 2).
+
+    Args:
+        classes: teacher rows of `Results.class_evaluations`, of one label set and variant, with
+            the column images_seen.
+    """
+    repeats = list(classes["repeat"].drop_duplicates())
+    if len(repeats) > MAX_PANELS:  # the first and last ones
+        repeats = [*repeats[: MAX_PANELS // 2], *repeats[-(MAX_PANELS // 2) :]]
+    figure, axes = panels(len(repeats), across=2, width=3.9, height=2.8)
+    names = class_order(classes).set_index("class_index")["class_name"]
+    shown = colored_classes(classes)
+    largest = float(classes["images_seen"].max())
+    subtitle = "Teacher (averaged weights); one curve per class, one panel per repeat."
+    if len(names) > len(shown):
+        subtitle += f" Colored: the {len(shown)} classes that end lowest and highest on average."
+    set_title(figure, title, subtitle)
+    for axis, repeat in zip(axes, repeats, strict=True):
+        axis.set_ylim(-2, 102)
+        images_axis(axis, largest)
+        axis.set_title(f"repeat {repeat}")
+        wide = 100 * classes[classes["repeat"] == repeat].pivot(
+            index="images_seen", columns="class_index", values="test_accuracy"
+        )
+        for index in wide.columns.difference(shown):
+            axis.plot(wide.index, wide[index], color=LIGHT, lw=0.5)
+        for position, index in enumerate(shown):
+            axis.plot(wide.index, wide[index], color=color(position), ls=dash(position), lw=1.4)
+    figure.supylabel("test accuracy (%)", fontsize=9)
+    for axis, repeat in zip(axes, repeats, strict=True):
+        rows = classes[(classes["repeat"] == repeat) & classes["class_index"].isin(shown)]
+        last = rows[rows["step"] == rows["step"].max()].set_index("class_index")["test_accuracy"]
+        ends = 100 * last.reindex(shown).to_numpy(dtype=float)
+        texts = [str(names[index]) for index in shown]
+        label_ends(axis, largest, ends, texts, [color(i) for i in range(len(shown))])
+    return figure
+
+
+def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
+    """The same curves, one panel per class: what repeats of one label set make of each class."""
+    names = class_order(classes).set_index("class_index")["class_name"]
+    shown = sorted(colored_classes(classes))
+    repeats = list(classes["repeat"].drop_duplicates())
+    figure, axes = panels(len(shown), across=5, width=1.65, height=1.5, extra=0.9)
+    largest = float(classes["images_seen"].max())
+    subtitle = "Teacher (averaged weights); one panel per class, one curve per repeat."
+    if len(names) > len(shown):
+        subtitle += f" Shown: the {len(shown)} classes that end lowest and highest on average."
+    set_title(figure, title, subtitle)
+    for axis, index in zip(axes, shown, strict=True):
+        axis.set_title(str(names[index]), fontsize=8.5)
+        axis.set_ylim(-3, 103)
+        images_axis(axis, largest)
+        rows = classes[classes["class_index"] == index]
+        for position, repeat in enumerate(repeats):
+            curve = rows[rows["repeat"] == repeat]
+            axis.plot(
+                curve["images_seen"],
+                100 * curve["test_accuracy"],
+                color=color(position) if len(repeats) <= len(PALETTE) else GRAY,
+                lw=1.2 if len(repeats) <= len(PALETTE) else 0.4,
+            )
+    figure.supylabel("test accuracy (%)", fontsize=9)
+    if len(repeats) <= len(PALETTE):
+        lines = [Line2D([], [], color=color(i), label=f"repeat {r}") for i, r in enumerate(repeats)]
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5))
+    return figure
+
+
+def few_label_sets(means: "pd.Series[float]") -> list[str]:
+    """The label sets to show, in their order: all, or of many the lowest and highest."""
+    if len(means) <= MAX_LABEL_SETS:
+        return [str(name) for name in means.index]
+    order = means.sort_values(kind="stable").index
+    half = MAX_LABEL_SETS // 2
+    kept = {*order[:half], *order[-half:]}
+    return [str(name) for name in means.index if name in kept]
+
+
+def accuracy_by_label_set(
+    metrics: pd.DataFrame, title: str, published: Mapping[str, float] | None = None
+) -> Figure:
+    """Every run a dot; the mean and its 95% t interval over repeats; the published mean.
+
+    Args:
+        metrics: `load.metrics` of one experiment.
+        published: published means (percent) by label set.
+    """
+    table = metrics[metrics["metric"] == ALL]
+    variants = list(table["variant"].drop_duplicates())
+    by_set = table.groupby("label_set", sort=False)["percent"].mean()
+    label_sets = few_label_sets(by_set)
+    marks = {name: mean for name, mean in (published or {}).items() if name in label_sets}
+    height = len(label_sets) * max(0.22, 0.15 * len(variants)) + 1.5
+    figure = Figure(figsize=(7.5, max(height, 2.4)), layout="constrained")
+    axis = figure.subplots()
+    subtitle = (
+        "Dots: runs, teacher after the last step. Bars: mean and 95% t interval over repeats."
+    )
+    if len(label_sets) < len(by_set):
+        subtitle += f" Shown: the {len(label_sets)} lowest and highest of {len(by_set)} label sets."
+    set_title(figure, title, subtitle)
+    step = 0.8 / len(variants)
+    for position, variant in enumerate(variants):
+        offset = (position - (len(variants) - 1) / 2) * step
+        part = table[table["variant"] == variant]
+        for row, label_set in enumerate(label_sets):
+            values = part.loc[part["label_set"] == label_set, "percent"].to_numpy(dtype=float)
+            if not len(values):
+                continue
+            y = row + offset
+            axis.plot(
+                values,
+                np.full(len(values), y),
+                "o",
+                ms=3.2,
+                mew=0,
+                alpha=0.6,
+                color=color(position),
+            )
+            interval = statistics.t_interval(values)
+            ends = [max(interval.low, 0), min(interval.high, 100)]
+            above = y - 0.3 * step  # so that the bar does not hide the dots
+            axis.plot(ends, [above, above], color=color(position), lw=1.3, solid_capstyle="butt")
+            axis.plot(values.mean(), above, "|", ms=6, mew=2.2, color=color(position))
+    for row, label_set in enumerate(label_sets):
+        if label_set in marks:
+            axis.plot(marks[label_set], row, "D", ms=5, mfc="none", mec="black", mew=1.1, zorder=5)
+        if row % 2:
+            axis.axhspan(row - 0.5, row + 0.5, color="0.965", zorder=0, lw=0)
+    axis.set_yticks(range(len(label_sets)), label_sets)
+    axis.set_ylim(len(label_sets) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("test accuracy (%)")
+    axis.set_ylabel("label set")
+    handles = [Line2D([], [], color=color(i), lw=2, label=v) for i, v in enumerate(variants)]
+    if marks:
+        handles.append(
+            Line2D([], [], color="black", marker="D", mfc="none", ls="", label="published All")
+        )
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(variants))
+    return figure
+
+
+def legend_columns(texts: list[str]) -> int:
+    """How many texts of a legend fit beside each other."""
+    longest = max(len(text) for text in texts)
+    return max(1, min(4, 90 // (longest + 6)))
+
+
+def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
+    """Mean accuracy of every label set and class, one panel per variant.
+
+    With many classes they are sorted by their mean over all runs and not named, and the cells hold
+    no numbers.
+
+    Args:
+        metrics: `load.metrics` of one experiment.
+    """
+    table = metrics[metrics["order"] >= len(AGGREGATES)]
+    order = table.groupby(["order", "metric"])["percent"].mean().reset_index()
+    is_many = len(order) > 30
+    if is_many:
+        order = order.sort_values("percent", kind="stable")
+    variants = list(table["variant"].drop_duplicates())[:MAX_PANELS]
+    counts = [table[table["variant"] == v]["label_set"].nunique() for v in variants]
+    rows = [min(count, 60) for count in counts]
+    is_annotated = len(order) * max(counts) <= MAX_CELLS_ANNOTATED
+    across = 1 if len(order) > 4 else min(3, len(variants))
+    height = sum(0.26 * count + 0.75 for count in rows) / across + 1.1
+    figure = Figure(figsize=(8.0, max(height, 2.6)), layout="constrained")
+    shape = (-(-len(variants) // across), across)
+    ratios = rows if across == 1 else None
+    grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
+    axes = [axis for row in grid for axis in row]
+    subtitle = "Mean over repeats of the teacher's test accuracy after the last step, in %."
+    if is_many:
+        low, high = order["metric"].iloc[:10], order["metric"].iloc[-10:]
+        subtitle += f" Columns: {len(order)} classes, sorted by their mean over all runs."
+        subtitle += f" Lowest: {', '.join(low)}. Highest: {', '.join(high)}."
+    set_title(figure, title, subtitle)
+    for axis, variant in zip(axes, variants, strict=False):
+        part = table[table["variant"] == variant]
+        wide = part.pivot_table(index="label_set", columns="order", values="percent", sort=False)
+        wide = wide.reindex(columns=order["order"])
+        sns.heatmap(
+            wide,
+            ax=axis,
+            vmin=0,
+            vmax=100,
+            cmap="cividis",
+            annot=is_annotated,
+            fmt=".0f",
+            annot_kws={"fontsize": 7.5},
+            cbar=False,
+            yticklabels=len(wide) <= 60,
+            xticklabels=False if is_many else list(order["metric"]),
+            linewidths=0.4 if is_annotated else 0,
+        )
+        for text in axis.texts:  # legible on every shade
+            text.set_color("black" if float(text.get_text()) > 50 else "white")
+        axis.set_title(variant)
+        axis.set_xlabel("")
+        axis.set_ylabel("label set" if len(wide) <= 60 else f"{len(wide)} label sets")
+        axis.tick_params(axis="y", rotation=0, length=0)
+        axis.tick_params(
+            axis="x", rotation=0 if fits(order["metric"]) else 90, length=0, labelsize=8
+        )
+    for unused in axes[len(variants) :]:
+        unused.remove()
+    bar = figure.colorbar(axes[0].collections[0], ax=axes[: len(variants)], fraction=0.02, pad=0.01)
+    bar.set_label("test accuracy (%)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def fits(names: "pd.Series[str]") -> bool:
+    """Whether the names of columns fit beside each other."""
+    return int(names.str.len().max()) * len(names) <= 105
+
+
+def variance(table: pd.DataFrame, title: str) -> Figure:
+    """Variance between label sets and between repeats, of All and every class, stacked.
+
+    Left in squared points, right the share of the label sets with its 95% interval.
+
+    Args:
+        table: `tables.variance` of one variant, at most some 20 classes.
+    """
+    names = list(table["metric"])
+    figure = Figure(figsize=(7.5, 0.24 * len(names) + 1.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    set_title(
+        figure,
+        title,
+        "One-way random effects over runs. Left: the two variance components. Right: share of the "
+        "label sets with Wald's 95% interval; no dot where it is undefined.",
+    )
+    y = np.arange(len(names))
+    between = table["label_set_variance"].fillna(0).to_numpy(dtype=float)
+    within = table["repeat_variance"].fillna(0).to_numpy(dtype=float)
+    left.barh(y, between, color=PALETTE[0], height=0.7)
+    left.barh(y, within, left=between, color=PALETTE[1], height=0.7)
+    left.set_xlabel("variance (percentage points²)")
+    left.set_yticks(y, names)
+    left.set_ylim(len(names) - 0.4, -0.6)
+    share = 100 * table[["share", "share_low", "share_high"]].to_numpy(dtype=float)
+    right.hlines(y, share[:, 1], share[:, 2], color=PALETTE[0], lw=1.5)
+    right.plot(share[:, 0], y, "o", ms=4.5, color=PALETTE[0])
+    right.set_xlim(-3, 103)
+    right.set_xlabel("share of the label sets (%)")
+    for axis in (left, right):
+        axis.grid(visible=False, axis="y")
+    figure.legend(
+        handles=[
+            Patch(color=PALETTE[0], label="between label sets"),
+            Patch(color=PALETTE[1], label="between repeats of one label set"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+    )
+    return figure
+
+
+def over_runs(evaluations: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Mean and sample standard deviation over runs at each evaluation, in percent, and n."""
+    table = statistics.moments(evaluations.dropna(subset=[value]), ["images_seen"], value)
+    table = table.sort_values("images_seen", ignore_index=True)
+    return table.assign(mean=100 * table["mean"], sd=100 * table["sd"].fillna(0))
+
+
+def band(axis: Axes, curve: pd.DataFrame, ink: Color, ls: str = "-") -> None:
+    """A mean and the band of one standard deviation on each side, within 0 to 100."""
+    x, mean, sd = (curve[c].to_numpy(dtype=float) for c in ("images_seen", "mean", "sd"))
+    low, high = np.clip(mean - sd, 0, 100), np.clip(mean + sd, 0, 100)
+    axis.fill_between(x, low, high, color=ink, alpha=0.2, lw=0)
+    axis.plot(x, mean, color=ink, lw=1.6, ls=ls)
+
+
+def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
+    """Mean test accuracy of teacher and student during training, one panel per variant.
+
+    Args:
+        evaluations: `Results.evaluations` of one experiment.
+    """
+    variants = list(evaluations["variant"].drop_duplicates())
+    figure, axes = panels(len(variants), across=3, width=2.6, height=2.2, extra=1.1)
+    set_title(
+        figure,
+        title,
+        "Mean over all runs; band: one sample standard deviation over runs on each side (teacher). "
+        "Gray: the teachers of the other panels.",
+    )
+    largest = float(evaluations["images_seen"].max())
+    teachers = {
+        variant: over_runs(rows[rows["network"] == "teacher"], "test_accuracy")
+        for variant, rows in evaluations.groupby("variant", sort=False)
+    }
+    for position, (axis, variant) in enumerate(zip(axes, variants, strict=True)):
+        axis.set_ylim(0, 100)
+        images_axis(axis, largest)
+        for other, curve in teachers.items():
+            if other != variant:
+                axis.plot(curve["images_seen"], curve["mean"], color=LIGHT, lw=1)
+        rows = evaluations[evaluations["variant"] == variant]
+        band(axis, teachers[variant], color(position))
+        student = over_runs(rows[rows["network"] == "student"], "test_accuracy")
+        axis.plot(student["images_seen"], student["mean"], color=color(position), ls="--", lw=1.1)
+        axis.set_title(textwrap.fill(f"{variant}: {rows['run_id'].nunique()} runs", 38))
+    figure.supylabel("test accuracy (%)", fontsize=9)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=GRAY, lw=1.6, label="teacher (averaged weights)"),
+            Line2D([], [], color=GRAY, lw=1.1, ls="--", label="student (trained weights)"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+    )
+    return figure
+
+
+PSEUDO_LABELS = {"used_share": "used", "pseudo_label_accuracy": "right, of those used"}
+
+
+def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
+    """Share of the pseudo-labels that is used, and of those that is right, during training.
+
+    Args:
+        evaluations: `Results.evaluations` of one experiment, of variants with pseudo-labels.
+    """
+    rows = evaluations[evaluations["network"] == "teacher"]
+    variants = list(rows["variant"].drop_duplicates())
+    figure, axes = panels(len(variants), across=3, width=2.6, height=2.2, extra=1.1)
+    set_title(
+        figure,
+        title,
+        "Of the unlabeled images since the last evaluation; mean over all runs, band: one sample "
+        "standard deviation over runs on each side.",
+    )
+    largest = float(rows["images_seen"].max())
+    for axis, variant in zip(axes, variants, strict=True):
+        axis.set_ylim(0, 100)
+        images_axis(axis, largest)
+        part = rows[rows["variant"] == variant]
+        for position, value in enumerate(PSEUDO_LABELS):
+            band(axis, over_runs(part, value), color(position), DASHES[position])
+        axis.set_title(textwrap.fill(f"{variant}: {part['run_id'].nunique()} runs", 38))
+    figure.supylabel("share of the pseudo-labels (%)", fontsize=9)
+    handles = [
+        Line2D([], [], color=color(i), ls=DASHES[i], lw=1.6, label=text)
+        for i, text in enumerate(PSEUDO_LABELS.values())
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def pseudo_label_classes(classes: pd.DataFrame, title: str) -> Figure:
+    """Which classes the pseudo-labels that are used belong to, one panel per run.
+
+    Args:
+        classes: teacher rows of `Results.class_evaluations` of one label set and variant with
+            pseudo-labels, with the column images_seen.
+    """
+    repeats = list(classes["repeat"].drop_duplicates())[:MAX_PANELS]
+    names = class_order(classes)
+    across = min(4, len(repeats))
+    down = -(-len(repeats) // across)
+    height = min(0.2 * len(names), 4.0) + 0.5
+    figure = Figure(figsize=(max(2.0 * across + 0.8, 5), height * down + 1.0), layout="constrained")
+    axes = [axis for row in figure.subplots(down, across, squeeze=False) for axis in row]
+    even = 100 / len(names)
+    set_title(
+        figure,
+        title,
+        f"Share of each class in the pseudo-labels used since the last evaluation; "
+        f"an even share is {even:.3g}%. White: none was used. One panel per repeat.",
+    )
+    for position, (axis, repeat) in enumerate(zip(axes, repeats, strict=False)):
+        rows = classes[classes["repeat"] == repeat]
+        wide = rows.pivot(index="class_index", columns="images_seen", values="pseudo_label_count")
+        total = wide.sum(axis=0)
+        sns.heatmap(
+            100 * wide / total.where(total > 0),
+            ax=axis,
+            vmin=0,
+            vmax=2.5 * even,
+            cmap="cividis",
+            cbar=False,
+            xticklabels=False,
+            yticklabels=list(names["class_name"])
+            if position % across == 0 and len(names) <= 20
+            else False,
+        )
+        axis.set_title(f"repeat {repeat}")
+        axis.set_ylabel("class" if position % across == 0 and len(names) > 20 else "")
+        axis.tick_params(axis="y", rotation=0, length=0)
+        axis.set_xticks([0, wide.shape[1]], ["0", EngFormatter(sep="")(float(wide.columns.max()))])
+        axis.tick_params(axis="x", rotation=0)
+        axis.set_xlabel("labeled images seen")
+    for unused in axes[len(repeats) :]:
+        unused.remove()
+    bar = figure.colorbar(
+        axes[0].collections[0], ax=axes[: len(repeats)], fraction=0.03, pad=0.02, extend="max"
+    )
+    bar.set_label("share (%)")
+    return figure

@@ -1,0 +1,664 @@
+"""Writes the report of a study: tables, figures, and one page that puts them in reading order."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+import pandas as pd
+from matplotlib.figure import Figure
+
+from boss.errors import InputError
+from boss.store import Store
+
+from . import figures, tables
+from .load import ALL, GROUP, Results, load, metrics
+
+MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
+MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment
+
+READING = """\
+Accuracies are in percent, differences and standard deviations in percentage points. "a ± b" is
+the mean and the SAMPLE standard deviation (n - 1) over n repeats: same labeled images, other random
+streams; with n = 1 there is none ("-"). If not said otherwise a number is of the teacher (the
+moving average of the weights) after the last step, on the test images. Only runs with equal
+settings are averaged. Intervals are 95%, and each caption says which. Repeats of one label set
+share their labeled images and are not independent, so intervals are over label sets wherever there
+are several."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    folder: Path
+    tables: list[Path]
+    figures: list[Path]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: numbers for the CSV, text for Markdown and LaTeX."""
+
+    name: str
+    title: str
+    caption: str
+    numbers: pd.DataFrame
+    text: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page, drawn when it is written."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """The one label set of an experiment that is looked at run by run."""
+
+    experiment: str
+    variant: str
+    label_set: str
+    suffix: str  # of file names: the label set, and the experiment if there are several
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of this label set, experiment and variant."""
+        same = table["experiment"] == self.experiment
+        same &= table["variant"] == self.variant
+        return table[same & (table["label_set"] == self.label_set)]
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.variant}, label set {self.label_set}: {self.experiment}"
+
+
+Part = Table | Picture
+
+
+def report(
+    study: str,
+    results: Path,
+    *,
+    reference: Path | None,
+    published: str | None,
+    reproduces: str,
+    description: str = "",
+) -> Report:
+    """Write tables, figures and report.md of the finished runs to results/<study>/report.
+
+    Files of an earlier report in its folders tables and figures are removed. Written twice from
+    the same results, every file is the same to the byte.
+
+    Args:
+        results: the folder that holds the study's store.
+        reference: a folder of such stores to compare with, if there is one.
+        published: a file of analysis/published to compare with, if there is one.
+        reproduces, description: of the study, for the head of the page.
+
+    Raises:
+        InputError: no finished run, no such published table, or the folder cannot be written.
+    """
+    found = load(results, study)
+    warnings = list(found.warnings)
+    base, base_warnings = load_reference(reference, study)
+    warnings += base_warnings
+    theirs = None if published is None else tables.read_published(published)
+    sections, section_warnings = contents(found, base, theirs, published or "")
+    warnings += section_warnings
+    folder = Path(results) / study / "report"
+    prepare(folder)
+    written = Report(folder, [], [], warnings)
+    page = [head(study, found, reproduces, description, warnings)]
+    for number, (heading, parts) in enumerate(sections, start=1):
+        page.append(f"## {number}. {heading}")
+        page.extend(write_part(part, study, written) for part in parts)
+    everything = tables.runs(metrics(found)).to_csv(index=False)
+    written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
+    write_text(folder / "report.md", "\n\n".join(page) + "\n")
+    return written
+
+
+def load_reference(reference: Path | None, study: str) -> tuple[Results | None, list[str]]:
+    """The reference store, if it has this study, and what is wrong with it."""
+    if reference is None or not Store(reference, study).folder.is_dir():
+        return None, []
+    try:
+        found = load(reference, study)
+    except InputError as error:
+        return None, [f"no comparison with the reference: {error}"]
+    return found, [f"reference: {warning}" for warning in found.warnings]
+
+
+def contents(
+    found: Results, base: Results | None, theirs: pd.DataFrame | None, name: str
+) -> tuple[list[tuple[str, list[Part]]], list[str]]:
+    """The sections of the page, empty ones left out, and warnings.
+
+    Args:
+        name: of the published table `theirs`.
+    """
+    table = metrics(found)
+    focuses = choose_focuses(table, theirs)
+    experiments = list(table["experiment"].unique())
+    beside, warnings = published_parts(table, found, base, theirs, name)
+    sections: list[tuple[str, list[Part]]] = [
+        ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
+        ("Label sets and classes", class_parts(table, experiments)),
+        ("One label set, run by run", focus_parts(table, found, focuses)),
+        ("Where the variance comes from", variance_parts(table, experiments)),
+        ("Which checkpoint is reported", protocol_parts(found)),
+        ("Pseudo-labels", pseudo_label_parts(found, focuses, experiments)),
+        ("Beside the publication", beside),
+        ("Beside the reference results", reference_parts(found, base)),
+        ("Settings", settings_parts(found)),
+    ]
+    return [(heading, parts) for heading, parts in sections if parts], warnings
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+
+
+def suffixes(names: list[str]) -> dict[str, str]:
+    """What tells the files of each name apart: nothing if there is one name only."""
+    if len(names) == 1:
+        return {names[0]: ""}
+    common = set.intersection(*(set(name.split(", ")) for name in names))
+    found: dict[str, str] = {}
+    for name in names:
+        text = "_" + slug(" ".join(part for part in name.split(", ") if part not in common))
+        while text in found.values():  # names that differ in signs only
+            text += "-2"
+        found[name] = text
+    return found
+
+
+def choose_focuses(table: pd.DataFrame, theirs: pd.DataFrame | None) -> list[Focus]:
+    """Per experiment: the label set of a publication that is about one, else the widest spread."""
+    ends = suffixes(list(table["experiment"].unique()))
+    wanted: list[str] = []
+    if theirs is not None and theirs["label_set"].nunique() == 1:
+        names = [theirs["label_set"].iloc[0], theirs["alternative_label_set"].iloc[0]]
+        wanted = [name for name in names if isinstance(name, str)]
+    focuses = []
+    for experiment, block in table.groupby("experiment", sort=False):
+        numbers = tables.class_accuracy(block)
+        for name in wanted:
+            if (numbers["label_set"] == name).any():
+                numbers = numbers[numbers["label_set"] == name]
+                break
+        variant, label_set = tables.widest_spread(numbers)
+        suffix = f"{slug(label_set)}{ends[str(experiment)]}"
+        focuses.append(Focus(str(experiment), variant, label_set, suffix))
+    return focuses
+
+
+# The sections
+
+
+def algorithm_parts(
+    found: Results, table: pd.DataFrame, theirs: pd.DataFrame | None, experiments: list[str]
+) -> list[Part]:
+    """Every algorithm over all label sets."""
+    numbers = tables.algorithms(found.runs)
+    parts: list[Part] = [
+        Table(
+            "algorithms",
+            "Algorithms",
+            "Mean over label sets of the mean over repeats, in percent; sd over all runs. "
+            "95% interval: Student's t over the means of the label sets (over repeats if there is "
+            "one label set: then it says nothing about others). Bootstrap: percentile interval of "
+            f"{tables.NUM_RESAMPLES:,} resamples of label sets, then of repeats within them (seed "
+            f"{tables.BOOTSTRAP_SEED}); with few label sets it is too narrow. Difference: over "
+            "pairs of runs with the same label set and repeat, which share their random streams, "
+            "with Student's t interval over label sets, since repeats of one label set are not "
+            "independent; wins: pairs in which the algorithm is better.",
+            numbers,
+            tables.algorithms_text(numbers),
+        )
+    ]
+    for experiment, end in suffixes(experiments).items():
+        block = table[table["experiment"] == experiment]
+        marks = published_marks(found, experiment, theirs)
+        caption = (
+            "Every run is a dot; the bar is the mean over repeats and its 95% t interval (cut at 0 "
+            "and 100). " + dots_caption(block)
+        )
+        if marks:
+            caption += (
+                " Diamonds: the published All, which is probably the best on the test set; which "
+                "label sets the publication used is inferred."
+            )
+        parts += [
+            Picture(
+                f"accuracy_by_label_set{end}",
+                f"Test accuracy by label set: {experiment}",
+                caption,
+                lambda block=block, marks=marks, experiment=experiment: (  # type: ignore[misc]
+                    figures.accuracy_by_label_set(
+                        block, f"Test accuracy by label set: {experiment}", marks
+                    )
+                ),
+            ),
+            Picture(
+                f"convergence{end}",
+                f"Test accuracy during training: {experiment}",
+                "Mean over all runs of each algorithm. Band: one sample standard deviation over "
+                f"runs on each side (teacher). {dots_caption(block)}",
+                lambda experiment=experiment: figures.convergence(  # type: ignore[misc]
+                    of_experiment(found.evaluations, experiment),
+                    f"Test accuracy during training: {experiment}",
+                ),
+            ),
+        ]
+    return parts
+
+
+def of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The rows of one experiment."""
+    return table[table["experiment"] == experiment]
+
+
+def dots_caption(block: pd.DataFrame) -> str:
+    """How many runs there are."""
+    runs = block[block["metric"] == ALL]
+    counts = runs.groupby(["variant", "label_set"], sort=False)["repeat"].nunique()
+    low, high = counts.min(), counts.max()
+    n = str(low) if low == high else f"{low} to {high}"
+    return f"{len(runs)} runs, {runs['label_set'].nunique()} label sets, n = {n} repeats of each."
+
+
+def published_marks(
+    found: Results, experiment: str, theirs: pd.DataFrame | None
+) -> dict[str, float]:
+    """Published All by label set, if this experiment is on the published data."""
+    runs = of_experiment(found.runs, experiment)
+    if theirs is None or not runs["dataset"].isin(theirs["dataset"]).any():
+        return {}
+    return dict(tables.published_means(theirs))
+
+
+def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
+    """Every label set and class."""
+    numbers = tables.class_accuracy(table)
+    cut = ""
+    if table["metric"].nunique() > tables.MAX_CLASSES_ACROSS + 3:
+        cut = (
+            f" Only the {tables.MAX_CLASSES_ACROSS} classes with the lowest and highest means are "
+        )
+        cut += "shown; the CSV has all."
+    parts: list[Part] = [
+        Table(
+            "class_accuracy",
+            "Test accuracy by label set and class",
+            "Percent, mean ± sample standard deviation over n repeats. All and the classes: the "
+            "teacher after the last step. Oracle: maximum over all evaluations of teacher and "
+            "student, chosen on the test set; no result, but what some publications call All. Mean "
+            f"of classes equals All if the test set has equally many images of each class.{cut}",
+            numbers,
+            tables.class_accuracy_text(numbers),
+        )
+    ]
+    for experiment, end in suffixes(experiments).items():
+        title = f"Test accuracy by label set and class: {experiment}"
+        block = of_experiment(table, experiment)
+        parts.append(
+            Picture(
+                f"class_accuracy_heatmap{end}",
+                title,
+                f"Mean over repeats, teacher after the last step. {dots_caption(block)}",
+                lambda block=block, title=title: (  # type: ignore[misc]
+                    figures.class_accuracy_heatmap(block, title)
+                ),
+            )
+        )
+    return parts
+
+
+def focus_parts(table: pd.DataFrame, found: Results, focuses: list[Focus]) -> list[Part]:
+    """One label set of each experiment, run by run; the CSV has all of them."""
+    parts: list[Part] = []
+    for focus in focuses:
+        runs = focus.of(table)
+        n = runs["repeat"].nunique()
+        parts.append(
+            Table(
+                f"runs_of_{focus.suffix}",
+                f"Runs of {focus.title}",
+                "Percent, one row per repeat: the same labeled images, other initial weights and "
+                f"order. Teacher after the last step; n = {n}. Last row: mean ± sample standard "
+                "deviation. The runs of every label set are in tables/runs.csv.",
+                tables.runs(runs),
+                tables.runs_text(runs),
+            )
+        )
+        curves = class_curves(found, focus)
+        title = f"{focus.title}. Test accuracy of each class during training"
+        parts += [
+            Picture(
+                f"convergence_{focus.suffix}",
+                title,
+                f"One panel per repeat, n = {n}; teacher, on all test images of the class.",
+                lambda curves=curves, title=title: (  # type: ignore[misc]
+                    figures.run_convergence(curves, title)
+                ),
+            ),
+            Picture(
+                f"convergence_{focus.suffix}_by_class",
+                title,
+                f"The same curves, one panel per class, one curve per repeat (n = {n}).",
+                lambda curves=curves, title=title: (  # type: ignore[misc]
+                    figures.class_convergence(curves, title)
+                ),
+            ),
+        ]
+    return parts
+
+
+def class_curves(found: Results, focus: Focus) -> pd.DataFrame:
+    """The teacher's class evaluations of one label set, with images_seen."""
+    rows = focus.of(found.class_evaluations)
+    rows = rows[rows["network"] == "teacher"]
+    steps = found.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
+    return rows.merge(steps, on=["run_id", "step"], how="left", validate="many_to_one")
+
+
+def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
+    """Label sets against repeats, classes against their mean."""
+    numbers = tables.variance(table)
+    spread = tables.spread(table)
+    parts: list[Part] = [
+        Table(
+            "variance",
+            "Variance between label sets and between repeats",
+            "One-way random effects over runs, analysis-of-variance estimates, in percentage "
+            "points (their squares add up). Share: variance between label sets of the total, with "
+            "Wald's 95% interval (exact for normal effects; accuracies of single classes are "
+            "rather two-humped, so read it as a guide). *: the estimate between label sets was "
+            "negative and is set to 0. -: undefined (needs two label sets, and repeats of one).",
+            numbers,
+            tables.variance_text(numbers),
+        )
+    ]
+    for experiment, end in suffixes(experiments).items():
+        block = of_experiment(numbers, experiment)
+        block = block[block["label_set_variance"].notna()]
+        names = list(block["variant"].drop_duplicates())[:MAX_VARIANTS_DRAWN]
+        for variant, ending in suffixes(names).items() if names else ():
+            part = tables.extreme_classes(
+                block[block["variant"] == variant], "repeat_variance", tables.MAX_CLASSES_DOWN
+            )
+            title = f"Variance of {variant}: {experiment}"
+            runs, sets = part["num_runs"].max(), part["num_label_sets"].max()
+            parts.append(
+                Picture(
+                    f"variance{ending}{end}",
+                    title,
+                    f"{runs} runs, {sets} label sets. Components as in the table above; share of "
+                    "the label sets with Wald's 95% interval.",
+                    lambda part=part, title=title: figures.variance(part, title),  # type: ignore[misc]
+                )
+            )
+    parts.append(
+        Table(
+            "spread",
+            "Class-wise spread against total spread",
+            "Percentage points. Over the n repeats of a label set: standard deviation of the mean "
+            "of the classes, mean of the standard deviations of the classes, their ratio. A mean "
+            "of K classes varies less than a class in any case (K equal, independent classes: by "
+            "the root of K), so compare with the column for independent classes: a larger "
+            "deviation of the mean says that classes rise and fall together, a smaller one that "
+            "they gain at each other's cost. Last column: standard deviation over classes, mean "
+            "over runs.",
+            spread,
+            tables.spread_text(spread),
+        )
+    )
+    return parts
+
+
+def protocol_parts(found: Results) -> list[Part]:
+    """Three ways to report the same runs."""
+    numbers = tables.protocols(found.runs)
+    fewest = int(found.runs["num_evaluations"].min())
+    short = f" Runs with fewer than 20 evaluations (here from {fewest}) use all." * (fewest < 20)
+    return [
+        Table(
+            "protocols",
+            "Which checkpoint is reported",
+            "Percent, mean ± sample standard deviation over n runs. Last: teacher after the last "
+            f"step. Median: of the teacher's last 20 evaluations.{short} Best on test: maximum "
+            "over all evaluations of teacher and student, an oracle. Best - last: what choosing on "
+            "the test set adds, with the 95% t interval over repeats (rows of one label set) or "
+            'over label sets (row "all").',
+            numbers,
+            tables.protocols_text(numbers),
+        )
+    ]
+
+
+def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[str]) -> list[Part]:
+    """How many pseudo-labels are used, how many are right, which classes they belong to."""
+    parts: list[Part] = []
+    ends = suffixes(experiments)
+    for focus in focuses:
+        rows = of_experiment(found.evaluations, focus.experiment)
+        has_any = rows.groupby("variant", sort=False)["used_share"].transform(
+            lambda share: share.notna().any()
+        )
+        rows = rows[has_any.astype(bool)]
+        if not len(rows):
+            continue
+        title = f"Pseudo-labels during training: {focus.experiment}"
+        parts.append(
+            Picture(
+                f"pseudo_labels{ends[focus.experiment]}",
+                title,
+                "Share of the unlabeled images whose pseudo-label is used, and share of those used "
+                "that is right. Mean over all runs and band of one sample standard deviation on "
+                f"each side; {rows['run_id'].nunique()} runs.",
+                lambda rows=rows, title=title: (  # type: ignore[misc]
+                    figures.pseudo_labels(rows, title)
+                ),
+            )
+        )
+        curves = class_curves(found, focus)
+        if not curves["pseudo_label_count"].notna().any():
+            continue
+        parts.append(
+            Picture(
+                f"pseudo_labels_{focus.suffix}",
+                f"Classes of the pseudo-labels used: {focus.title}",
+                "Share of each class in the pseudo-labels used since the last evaluation; the "
+                "color scale ends at 2.5 times the even share. One panel per repeat.",
+                lambda curves=curves, title=focus.title: (  # type: ignore[misc]
+                    figures.pseudo_label_classes(curves, title)
+                ),
+            )
+        )
+    return parts
+
+
+def published_parts(
+    table: pd.DataFrame,
+    found: Results,
+    base: Results | None,
+    theirs: pd.DataFrame | None,
+    name: str,
+) -> tuple[list[Part], list[str]]:
+    """Our numbers beside the published ones."""
+    if theirs is None:
+        return [], []
+    ours = tables.comparable(table, found.runs, theirs)
+    reference = None
+    if base is not None:
+        reference = tables.comparable(metrics(base), base.runs, theirs)
+    numbers = tables.published(theirs, ours, reference)
+    if not len(numbers):
+        what = " and ".join(str(name) for name in theirs["dataset"].unique())
+        names = ", ".join(str(name) for name in theirs["label_set"].unique())
+        return [], [f"no comparison with the publication: it needs runs on {what} with {names}"]
+    images = sorted(int(x) for x in found.runs["num_images"].unique())
+    sources = "; ".join(sorted(theirs["source"].unique()))
+    known = ", ".join(sorted(theirs["known"].unique()))
+    caption = (
+        f"Published: {sources} (numbers {known}). Percent, mean ± sample standard deviation over n "
+        f"repeats on each side; difference in points. {tables.published_note(name)} Ours saw "
+        f"{' or '.join(f'{x:,}' for x in images)} labeled images in training, repetitions counted."
+    )
+    title = "Published numbers and ours"
+    return [Table("published", title, caption, numbers, tables.published_text(numbers))], []
+
+
+def reference_parts(found: Results, base: Results | None) -> list[Part]:
+    """Our runs beside the committed ones."""
+    if base is None:
+        return []
+    numbers = tables.reference(found.runs, base.runs)
+    if not len(numbers):
+        return []
+    return [
+        Table(
+            "reference",
+            "These results and the reference results",
+            "Last accuracy in percent, mean ± sample standard deviation over n repeats, for groups "
+            "with equal settings in both. Identical: runs with the same id whose accuracy is equal "
+            "to the last bit; other devices or library versions need not give that.",
+            numbers,
+            tables.reference_text(numbers),
+        )
+    ]
+
+
+def settings_parts(found: Results) -> list[Part]:
+    """What was run, on what, for how long."""
+    numbers = tables.settings(found.runs)
+    different = tables.settings_different_text(numbers)
+    parts: list[Part] = [
+        Table(
+            "settings",
+            "Settings of all runs",
+            "What all runs have in common. Seconds are wall-clock time of training and evaluation, "
+            "summed over runs, and the median of a run. Versions of a library that differ are "
+            "separated by a bar.",
+            numbers,
+            tables.settings_common_text(numbers),
+        )
+    ]
+    if different.shape[0] and len(numbers) > 1:
+        caption = "What differs between algorithms or experiments; - where it does not apply."
+        parts.append(
+            Table("settings_by_group", "Settings that differ", caption, different, different)
+        )
+    return parts
+
+
+# The page
+
+
+def head(study: str, found: Results, reproduces: str, description: str, warnings: list[str]) -> str:
+    """Title, purpose, what there is, warnings, how to read it."""
+    lines = [f"# {study}", f"Reproduces: {reproduces}", description.strip()]
+    counts = found.runs.groupby(GROUP, sort=False)["run_id"].count()
+    names = counts.reset_index().itertuples(index=False)
+    listed = [f"- {experiment}: {variant}, {count} runs" for experiment, variant, count in names]
+    lines += ["Finished runs:", "\n".join(listed)]
+    if warnings:
+        lines += ["**Warnings**", "\n".join(f"- {warning}" for warning in warnings)]
+    lines += ["How to read the numbers:", READING]
+    return "\n\n".join(line for line in lines if line)
+
+
+def prepare(folder: Path) -> None:
+    """Make the folders and remove the files of an earlier report."""
+    try:
+        for name, endings in (("tables", "csv md tex"), ("figures", "png pdf")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for ending in endings.split():
+                for path in (folder / name).glob(f"*.{ending}"):
+                    path.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write the report to {folder}: {error.strerror}") from error
+
+
+def write_part(part: Part, study: str, written: Report) -> str:
+    """Write the files of a part and return its place on the page."""
+    if isinstance(part, Table):
+        written.tables.extend(write_table(part, study, written.folder / "tables"))
+        return table_on_page(part)
+    written.figures.extend(write_picture(part, written.folder / "figures"))
+    return f"![{part.title}](figures/{part.name}.png)\n\n**{part.title}.** {part.caption}"
+
+
+def table_on_page(part: Table) -> str:
+    """Title, table and caption."""
+    shown = part.text.head(MAX_ROWS_SHOWN)
+    more = ""
+    if len(shown) < len(part.text):
+        more = f" Shown: {len(shown)} of {len(part.text)} rows, all are in tables/{part.name}.md."
+    return f"**{part.title}.** {part.caption}{more}\n\n{markdown(shown)}"
+
+
+def markdown(text: pd.DataFrame) -> str:
+    """A table in Markdown; numbers stay as they are written."""
+    safe = text.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    return str(safe.to_markdown(index=False, disable_numparse=True))
+
+
+def escape(text: str) -> str:
+    """A text for LaTeX."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    special |= {"±": r"$\pm$", "²": r"$^2$", "<": r"$<$", ">": r"$>$", "|": r"$|$"}
+    return "".join(special.get(sign, sign) for sign in text)
+
+
+def latex(part: Table, study: str) -> str:
+    """A table in LaTeX with caption and label; wide ones are scaled to the width of the text."""
+    text = part.text.astype(str).map(escape)
+    text.columns = pd.Index([escape(str(name)) for name in text.columns])
+    table = text.to_latex(
+        index=False,
+        escape=False,  # done above: pandas leaves ± and the caption alone
+        caption=escape(f"{part.title}. {part.caption}"),
+        label=f"tab:{slug(study)}-{slug(part.name)}",
+        position="htbp",
+    )
+    if text.shape[1] > 7:
+        table = table.replace(r"\begin{tabular}", "\\resizebox{\\textwidth}{!}{%\n\\begin{tabular}")
+        table = table.replace(r"\end{tabular}", "\\end{tabular}}")
+    return "% needs the packages booktabs and graphicx\n" + table
+
+
+def write_table(part: Table, study: str, folder: Path) -> Iterator[Path]:
+    """Write a table as CSV, Markdown and LaTeX."""
+    yield write_text(folder / f"{part.name}.csv", part.numbers.to_csv(index=False))
+    page = f"**{part.title}.** {part.caption}\n\n{markdown(part.text)}\n"
+    yield write_text(folder / f"{part.name}.md", page)
+    yield write_text(folder / f"{part.name}.tex", latex(part, study))
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file with the same line ends everywhere."""
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+def write_picture(part: Picture, folder: Path) -> Iterator[Path]:
+    """Draw a figure, as PNG and PDF, without the time of day in either."""
+    with matplotlib.style.context(["default", figures.STYLE]):
+        figure = part.draw()
+        for ending in ("png", "pdf"):
+            path = folder / f"{part.name}.{ending}"
+            metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
+            figure.savefig(path, metadata=metadata)
+            yield path

@@ -1,0 +1,44 @@
+"""Algorithms under one contract: `ALGORITHMS` is all there are, `build` makes one.
+
+A new algorithm is a file in this folder, a line in the table and a row in tests/test_contract.py.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
+from boss.algorithms.fixmatch import FixMatch
+from boss.algorithms.supervised import Supervised
+from boss.errors import InputError, choose
+from boss.study import Scalar
+
+__all__ = ["ALGORITHMS", "Algorithm", "Batch", "Context", "StepLoss", "build"]
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "fixmatch": FixMatch,
+    "supervised": Supervised,
+}
+
+
+def hyperparameters(name: str) -> dict[str, Scalar]:
+    """The options of an algorithm with their defaults.
+
+    Raises:
+        InputError: there is no such algorithm.
+    """
+    parameters = inspect.signature(choose(name, ALGORITHMS, what="algorithm")).parameters
+    return {key: parameter.default for key, parameter in parameters.items()}
+
+
+def build(name: str, options: Mapping[str, Scalar]) -> Algorithm:
+    """The algorithm called `name` with these hyperparameters, the others at their defaults.
+
+    Raises:
+        InputError: there is no such algorithm, it has no such option, or a value is out of range.
+    """
+    defaults = hyperparameters(name)
+    for key in options:
+        if key not in defaults:
+            have = ", ".join(defaults) or "none"
+            raise InputError(f"{name} has no option {key!r}: its options are {have}")
+    return ALGORITHMS[name](**options)

@@ -1,0 +1,54 @@
+"""The contract between an algorithm and the trainer.
+
+Dimensions: B labeled images, U unlabeled images per view, C channels, H x W pixels, K classes.
+
+An algorithm is given the networks and owns its forward passes; the trainer owns everything else:
+the loop, the optimizer, the data, the logs, the checkpoints. State that an algorithm keeps between
+steps is a buffer, a head that it trains beside the student a submodule: both are saved and resumed.
+"""
+
+import abc
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """The images of one step. No true class of an unlabeled image is among them."""
+
+    x: Tensor  # labeled images, weakly augmented (B, C, H, W) in [-1, 1]
+    y: Tensor  # their classes (B,)
+    u: tuple[Tensor, ...]  # the unlabeled images once per view, each (U, C, H, W) in [-1, 1]
+    u_index: Tensor  # their positions in the unlabeled set (U,)
+
+
+class Context(NamedTuple):
+    """Everything else that a loss may look at."""
+
+    student: nn.Module  # images -> logits, in training mode
+    teacher: nn.Module  # moving average of the student, in evaluation mode, without gradients
+    progress: Tensor  # share of the training done, in [0, 1), a scalar on the device
+    generator: torch.Generator  # for the algorithm's own draws
+
+
+class StepLoss(NamedTuple):
+    """What a step comes to: the trainer minimizes supervised + unsupervised."""
+
+    supervised: Tensor  # a scalar
+    unsupervised: Tensor  # a scalar, already weighted; 0 where there is none
+    pseudo_label: Tensor  # classes (U,), for the logs; (0,) where there are none
+    used: Tensor  # 0/1, which of them count in the loss (U,)
+
+
+class Algorithm(nn.Module, abc.ABC):
+    """A loss and what it needs. Subclasses are final; hyperparameters are arguments of __init__.
+
+    views: how the unlabeled images are augmented, one entry for each view ("weak" or "strong").
+    """
+
+    views: ClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch, context: Context) -> StepLoss:
+        """The losses of one step: fixed shapes, nothing that waits for the device."""

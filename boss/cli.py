@@ -1,0 +1,370 @@
+"""`boss-study`: list, run, status, report, data. No logic of its own.
+
+Starts in a fraction of a second: torch is imported only in the processes that train, pandas only by
+the commands that read tables.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from boss.cost import ESTIMATE, gpu_hours
+from boss.errors import InputError
+from boss.study import BUDGETS, Run, Study, find, load, select
+
+PROGRAM = "boss-study"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code.
+
+    0: done (also: stopped by --time-limit); 1: runs failed; 2: wrong input, one line says what;
+    130 or 143: stopped by Ctrl-C or SIGTERM, checkpoints written.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.command(arguments))
+    except InputError as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, say) has seen enough
+        sys.stderr.close()
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong arguments are wrong input: one line, no usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description="Run one-shot learning studies and report them.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    command = commands.add_parser("list", help="every study: what it reproduces and costs")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("run", help="train the runs of a study that are not finished")
+    command.set_defaults(command=_run)
+    _study_arguments(command)
+    command.add_argument(
+        "--data", type=Path, metavar="DIR|FILE.npz",
+        help="folder of data sets (default: $BOSS_DATA or data/), or a data set of your own",
+    )  # fmt: skip
+    command.add_argument(
+        "--workers", type=_positive, metavar="N", help="runs at a time (default: cores or GPUs)"
+    )
+    command.add_argument(
+        "--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:0,cuda:1",
+        help="where to train (default: every GPU, or the CPU if there is none)",
+    )  # fmt: skip
+    command.add_argument(
+        "--only", action="append", default=[], metavar="KEY=VALUE",
+        help="only the runs with this value, e.g. label_set=boss:3 (repeatable)",
+    )  # fmt: skip
+    command.add_argument(
+        "--time-limit", type=_seconds, metavar="25m", help="stop at a checkpoint after this long"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print the runs, train none")
+
+    command = commands.add_parser("status", help="the state of every run of a study")
+    command.set_defaults(command=_status)
+    _study_arguments(command)
+
+    command = commands.add_parser("report", help="tables and figures from the results")
+    command.set_defaults(command=_report)
+    command.add_argument("study", nargs="?", metavar="STUDY", help="(default: all with results)")
+    _results_argument(command)
+
+    command = commands.add_parser("data", help="check or download a data set")
+    command.set_defaults(command=_data)
+    command.add_argument("action", choices=("check", "fetch"), metavar="check|fetch")
+    command.add_argument("name", metavar="NAME", help="digits, cifar10 or a file FILE.npz")
+    command.add_argument("--data", type=Path, metavar="DIR", help="its folder (default: data/)")
+    return parser
+
+
+def _study_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY", help="a name from `list`, or a .py file")
+    command.add_argument("--budget", choices=BUDGETS, help="how long to train (see `list`)")
+    _results_argument(command)
+
+
+def _results_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results/)"
+    )
+
+
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    if not text or not match:
+        raise argparse.ArgumentTypeError(f"use a duration such as 90s, 25m or 1h30m, not {text!r}")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60 * minutes + seconds
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+(,cuda:\d+)*", text):
+        raise argparse.ArgumentTypeError(f"use auto, cpu, cuda or cuda:0,cuda:1, not {text!r}")
+    return text
+
+
+def _bundled(name: str) -> Path:
+    """A folder of the project: inside the package if installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "bundled" / name
+    if inside.is_dir():
+        return inside
+    return package.parent / ("results/reference" if name == "reference" else name)
+
+
+def _load(name: str) -> Study:
+    return load(name, _bundled("studies"))
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    for name in find(_bundled("studies")):
+        study = _load(name)
+        print(f"{name}\n    {study.reproduces}")
+        for budget in BUDGETS:
+            default = " (default)" if budget == study.default_budget else ""
+            print(f"    {budget + default + ':':<17} {_cost(study.enumerate(budget))}")
+    print(f"\nHours are {ESTIMATE}; nothing was measured here.")
+    return 0
+
+
+def _cost(runs: list[Run]) -> str:
+    def join(values: list[str]) -> str:
+        return ", ".join(dict.fromkeys(values))
+
+    hours = gpu_hours(runs)
+    cost = "" if hours is None else f"; about {hours:.2g} hours on one GPU (estimate)"
+    steps = join([f"{run.num_steps:,}" for run in runs])
+    return (
+        f"{len(runs)} runs on {join([r.dataset for r in runs])}"
+        f" ({join([r.algorithm for r in runs])}), {join([r.network for r in runs])},"
+        f" {steps} steps each{cost}"
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    study = _load(arguments.study)
+    runs = select(study.enumerate(arguments.budget), arguments.only)
+    if arguments.dry_run:
+        for run in runs:
+            print(f"{run.id}  {run.title:<32} {run.budget} {run.network} {run.num_steps:,} steps")
+        print(f"{study.name}: {_cost(runs)}")
+        return 0
+
+    from rich.console import Console
+
+    from boss import place
+    from boss.display import StudyDisplay, duration
+    from boss.execute import Stop, execute, in_child
+    from boss.store import Store
+
+    stop = Stop(arguments.time_limit)
+    where = place.Place(
+        results=arguments.results.resolve(),
+        study=study.name,
+        data=arguments.data,
+        versions=place.versions(),
+        commit=place.commit(),
+    )
+    store = Store(where.results, study.name)
+    store.check_writable()
+    devices = in_child(_devices, arguments.device)
+    devices = _leases(devices, arguments.workers)
+    where = dataclasses.replace(
+        where,
+        device=devices[0],
+        threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
+    )
+    runs, fingerprints = in_child(_check, runs, where)
+
+    finished = store.finished()
+    _warn_of_unreadable(store.unreadable)
+    done = {run.id for run in runs} & set(finished["run_id"])
+    mine = finished[finished["run_id"].isin(done)]
+    for name, fingerprint in zip(mine["dataset"], mine["dataset_fingerprint"], strict=True):
+        if fingerprints[name] != fingerprint:
+            raise InputError(
+                f"{store.folder} holds runs on other data called {name} ({fingerprint[:12]},"
+                f" now {fingerprints[name][:12]}): use another --results"
+            )
+    waiting = [run for run in runs if run.id not in done]
+    print(f"{study.name}: {_cost(runs)}")
+    print(f"{len(done)} finished before, {len(waiting)} to do, on {', '.join(devices)}", flush=True)
+
+    console = Console()
+    display = StudyDisplay(study.name, waiting, len(done), len(devices), console)
+    with stop.on_signals(), display:
+        outcomes = execute(waiting, where, devices, display, stop)
+
+    states = [outcome.state for outcome in outcomes]
+    left = [o for o in outcomes if o.state in ("interrupted", "not started", "busy")]
+    failed = [o for o in outcomes if o.state == "failed"]
+    num_finished = len(done) + states.count("finished")
+    print(f"{study.name}: {num_finished} of {len(runs)} runs finished in {store.folder}")
+    for outcome in failed:
+        print(f"failed: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
+        if outcome.traceback:
+            print(outcome.traceback.rstrip(), file=sys.stderr)
+    if left:
+        why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Busy"
+        titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
+        print(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
+    spent = sum(display.durations.values(), [])
+    if spent:
+        print(f"{len(spent)} runs took {duration(sum(spent) / len(spent))} each on average")
+    if stop.signals:
+        return 128 + stop.last_signal
+    return 1 if failed else 0
+
+
+def _devices(wanted: str) -> list[str]:
+    """In a process of its own: the devices to train on."""
+    if wanted == "cpu":
+        return ["cpu"]
+    import torch
+
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if wanted == "auto":
+        return names or ["cpu"]
+    if wanted == "cuda":
+        if not names:
+            raise InputError("--device cuda: torch sees no CUDA device here")
+        return names
+    for name in wanted.split(","):
+        if name not in names:
+            have = ", ".join([*names, "cpu"])
+            raise InputError(f"--device {name}: there is no such device, choose from {have}")
+    return wanted.split(",")
+
+
+def _check(runs: list[Run], where: object) -> tuple[list[Run], dict[str, str]]:
+    """In a process of its own: see that the runs can be performed; whose data they use."""
+    from boss import perform
+    from boss.place import Place
+
+    assert isinstance(where, Place)
+    runs = perform.on_data(runs, where.data)
+    return runs, perform.check(runs, where)
+
+
+def _leases(devices: list[str], workers: int | None) -> list[str]:
+    from boss.place import num_cores
+
+    if workers is None:
+        workers = num_cores() if devices == ["cpu"] else len(devices)
+    return [devices[i % len(devices)] for i in range(workers)]
+
+
+def _warn_of_unreadable(unreadable: dict[Path, str]) -> None:
+    for path, error in unreadable.items():
+        print(
+            f"{PROGRAM}: warning: cannot read {path} ({error}): its run counts as not finished",
+            file=sys.stderr,
+        )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from boss.execute import states
+    from boss.store import Store
+
+    study = _load(arguments.study)
+    store = Store(arguments.results, study.name)
+    rows = states(study.enumerate(arguments.budget), store)
+    _warn_of_unreadable(store.unreadable)
+    for run, state, detail in rows:
+        print(f"{run.id}  {run.title:<32} {state:<12} {detail}".rstrip())
+    counts = {state: 0 for _, state, _ in rows}
+    for _, state, _ in rows:
+        counts[state] += 1
+    print(f"{study.name} ({rows[0][0].budget}): " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    analysis = _import_analysis()
+    reference = _bundled("reference")
+    if arguments.study:
+        studies = [_load(arguments.study)]
+    else:
+        names = find(_bundled("studies"))
+        studies = [_load(n) for n in names if (arguments.results / n / "runs").is_dir()]
+        if not studies:
+            raise InputError(f"no results in {arguments.results}: start with `{PROGRAM} run STUDY`")
+    for study in studies:
+        report = analysis.report(
+            study.name,
+            arguments.results,
+            reference=None if _same(reference, arguments.results) else reference,
+            published=study.published,
+            reproduces=study.reproduces,
+            description=study.description,
+        )
+        for warning in report.warnings:
+            print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+        print(f"{study.name}: {report.folder / 'report.md'}")
+        for path in [*report.tables, *report.figures]:
+            print(f"    {path}")
+    return 0
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
+
+
+def _import_analysis() -> types.ModuleType:
+    """The analysis package, found by its place: it is no part of boss, and no name on sys.path."""
+    folder = _bundled("analysis")
+    if "boss_analysis" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            "boss_analysis", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["boss_analysis"] = module
+        spec.loader.exec_module(module)
+    return importlib.import_module("boss_analysis.report")
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from boss.execute import in_child
+
+    function = _fetch_data if arguments.action == "fetch" else _check_data
+    for line in in_child(function, arguments.name, arguments.data):
+        print(line)
+    return 0
+
+
+def _check_data(name: str, folder: Path | None) -> list[str]:
+    from boss import data
+
+    return data.check(name, folder)
+
+
+def _fetch_data(name: str, folder: Path | None) -> list[str]:
+    from boss import data
+
+    data.fetch(name, folder)
+    return data.check(name, folder)

@@ -1,0 +1,266 @@
+"""Which training images carry a label: published sets, FixMatch splits, files.
+
+The number of a label set chooses images; a seed elsewhere chooses random draws.
+
+N training images, K classes
+"""
+
+import functools
+import importlib.resources
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boss.errors import InputError, choose
+
+if TYPE_CHECKING:
+    from boss.data.imageset import Dataset
+
+FORMS = {  # family -> how its sets are written
+    "boss": "boss:NUMBER",
+    "carlini": "carlini:NUMBER",
+    "fixmatch": "fixmatch:SEED@SIZE",
+    "file": "file:PATH",
+}
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labeled images of a run."""
+
+    id: str  # "boss:3", "fixmatch:3@10", ...
+    indices: tuple[int, ...]  # positions in the training set, no two the same
+    labels: tuple[int, ...]  # the class of each: the true one unless a file says otherwise
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@functools.cache
+def published() -> dict[str, dict[str, tuple[int, ...]]]:
+    """The published label sets that are lists of images: data set -> id -> positions.
+
+    They are ordered by class, one image each (label_sets.json names the sources). The FixMatch
+    splits are not among them because they are computed, see `fixmatch_split`.
+    """
+    file = importlib.resources.files("boss.data").joinpath("label_sets.json")
+    registry = json.loads(file.read_text(encoding="utf-8"))
+    return {
+        dataset: {
+            f"{family}:{number}": tuple(indices)
+            for family, entry in families.items()
+            if family != "fixmatch"
+            for number, indices in entry["sets"].items()
+        }
+        for dataset, families in registry.items()
+        if dataset != "about"
+    }
+
+
+def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
+    """The labeled images that an id names in a data set.
+
+    Args:
+        label_set: one of
+            boss:NUMBER          hand-picked prototypes (Smith and Conovaloff 2020), CIFAR-10
+            carlini:NUMBER       0 (outliers) to 7 (most prototypical), the buckets of
+                                 Sohn et al. 2020, section 4.4, CIFAR-10
+            fixmatch:SEED@SIZE   `fixmatch_split` of any data set
+            file:PATH            one position per line, the rest of a line after # is a comment;
+                                 or JSON {"indices": [...]}, where "labels": [...] may give the
+                                 class number of each, such as pseudo-labels, in place of the
+                                 true ones; other keys are for people
+
+    Raises:
+        InputError: no such label set, it belongs to another data set, the file is missing or
+            malformed, a position is repeated or outside the training set, or a class has no image.
+    """
+    family, colon, rest = label_set.partition(":")
+    if not colon or not rest:
+        raise InputError(f"malformed label set {label_set!r}: write {' or '.join(FORMS.values())}")
+    choose(family, FORMS, what="kind of label set")
+    true_labels = dataset.train.labels.cpu().numpy()
+    labels: list[int] | None = None
+    if family == "file":
+        indices, labels = _read(Path(rest))
+    elif family == "fixmatch":
+        number = "(0|[1-9][0-9]{0,9})"
+        match = re.fullmatch(f"{number}@{number}", rest)
+        if match is None:
+            example = "for instance fixmatch:3@10"
+            raise InputError(f"malformed label set {label_set!r}: write {FORMS[family]}, {example}")
+        seed, size = map(int, match.groups())
+        if size < dataset.num_classes:
+            raise InputError(
+                f"label set {label_set} is smaller than the {dataset.num_classes} classes"
+            )
+        indices = fixmatch_split(true_labels, seed, size).tolist()
+    else:
+        indices = list(_published(label_set, family, dataset.name))
+
+    _check_indices(label_set, indices, len(true_labels))
+    if labels is None:
+        labels = true_labels[indices].tolist()
+    _check_labels(label_set, indices, labels, dataset.class_names)
+    return LabelSet(label_set, tuple(indices), tuple(labels))
+
+
+def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> NDArray[np.int64]:
+    """The images that FixMatch labels for `seed`, in its order.
+
+    The images of every class are listed in order and, unless the seed is 0, shuffled, class
+    after class, by one generator of numpy's legacy kind. Then one image at a time is
+    taken, each from the class with the greatest
+
+        n_c / max n - t_c / max(1, max t)
+
+    of n_c images of which t_c are taken; the lowest such class if there are several. So the first K
+    are one of each class, balanced classes take turns, and others keep their proportions.
+
+    Source: google-research/fixmatch, scripts/create_split.py (Sohn et al. 2020). Deviation:
+    a class that has run out is passed over.
+
+    Args:
+        labels: the class of every training image (N,).
+        seed: 0 (not shuffled) to 2**32 - 1.
+        size: how many images, 1 to N.
+
+    Returns:
+        Positions (size,), no two the same.
+
+    Raises:
+        InputError: a seed or size outside its range.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"the seed of a split must be 0 to {2**32 - 1}, not {seed}")
+    if not 1 <= size <= len(labels):
+        raise InputError(f"cannot take {size} labels from {len(labels)} training images")
+    counts = np.bincount(labels)  # (K,)
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    if seed != 0:
+        generator = np.random.RandomState(seed)
+        for positions in members:
+            generator.shuffle(positions)
+
+    share = counts / counts.max()
+    share[counts == 0] = -np.inf
+    taken = np.zeros(len(counts), dtype=np.int64)
+    most_taken = 1
+    split = np.empty(size, dtype=np.int64)
+    for i in range(size):
+        c = np.argmax(share - taken / most_taken)
+        split[i] = members[c][taken[c]]
+        taken[c] += 1
+        most_taken = max(most_taken, taken[c])
+        if taken[c] == counts[c]:
+            share[c] = -np.inf
+    return split
+
+
+def validation_indices(labels: NDArray[np.integer[Any]], num: int) -> NDArray[np.int64]:
+    """The training images that FixMatch holds out for validation: the first `num` of seed 0.
+
+    It does not ask whether they are labeled, and nor does this: the 5000 of CIFAR-10's tuning
+    runs contain all of boss:0 to boss:7 and of fixmatch:0@10.
+
+    Args:
+        labels: the class of every training image (N,).
+        num: 0 to N.
+
+    Returns:
+        Positions (num,), the classes in proportion.
+
+    Raises:
+        InputError: `num` is negative or greater than N.
+    """
+    if num == 0:
+        return np.empty(0, dtype=np.int64)
+    if not 0 < num <= len(labels):
+        raise InputError(f"cannot hold out {num} of {len(labels)} training images for validation")
+    return fixmatch_split(labels, seed=0, size=num)
+
+
+def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
+    choices = {
+        name: {i: s for i, s in sets.items() if i.startswith(f"{family}:")}
+        for name, sets in published().items()
+    }
+    owners = [name for name, sets in choices.items() if sets]
+    if dataset not in owners:
+        raise InputError(
+            f"label set {label_set} is for {' or '.join(owners)}, not for {dataset}: "
+            f"choose {FORMS['fixmatch']} or {FORMS['file']}"
+        )
+    return choose(label_set, choices[dataset], what=f"label set of {dataset}")
+
+
+def _read(path: Path) -> tuple[list[int], list[int] | None]:
+    """The positions in a file and, if it gives them, the classes."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InputError(f"cannot read label set {path}: {reason}") from error
+    if text.lstrip().startswith(("{", "[")):
+        return _read_json(path, text)
+    indices = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.partition("#")[0].strip()
+        if re.fullmatch("-?[0-9]{1,18}", entry):
+            indices.append(int(entry))
+        elif entry:
+            raise InputError(f"label set {path}, line {number}: {entry!r} is not an integer")
+    return indices, None
+
+
+def _read_json(path: Path, text: str) -> tuple[list[int], list[int] | None]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"label set {path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict) or "indices" not in content:
+        raise InputError(f'label set {path} must be {{"indices": [...]}}')
+    for key in ("indices", "labels"):
+        values = content.get(key, [])
+        if not isinstance(values, list):
+            raise InputError(f"label set {path}: {key} is not a list")
+        wrong = [v for v in values if not isinstance(v, int) or isinstance(v, bool)]
+        if wrong:
+            raise InputError(f"label set {path}: {key}: {wrong[0]!r} is not an integer")
+    indices, labels = content["indices"], content.get("labels")
+    if labels is not None and len(labels) != len(indices):
+        raise InputError(f"label set {path}: {len(indices)} indices, but {len(labels)} labels")
+    return indices, labels
+
+
+def _check_indices(label_set: str, indices: list[int], num_images: int) -> None:
+    seen: set[int] = set()
+    for index in indices:
+        if not 0 <= index < num_images:
+            raise InputError(
+                f"label set {label_set}: {index} is not among the training images, "
+                f"0 to {num_images - 1}"
+            )
+        if index in seen:
+            raise InputError(f"label set {label_set}: {index} is listed twice")
+        seen.add(index)
+
+
+def _check_labels(
+    label_set: str, indices: list[int], labels: list[int], class_names: tuple[str, ...]
+) -> None:
+    for index, label in zip(indices, labels, strict=True):
+        if not 0 <= label < len(class_names):
+            raise InputError(
+                f"label set {label_set}: label {label} of image {index} is none of the classes "
+                f"0 to {len(class_names) - 1}"
+            )
+    present = set(labels)
+    missing = [name for label, name in enumerate(class_names) if label not in present]
+    if missing:
+        raise InputError(f"label set {label_set} has no image of class {', '.join(missing)}")

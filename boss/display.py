@@ -1,0 +1,212 @@
+"""What a person sees while a study runs: a live table in a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from boss.execute import Outcome
+from boss.study import Run
+
+PLAIN_SECONDS = 30.0  # between two plain lines about the same run
+
+
+@dataclass
+class Activity:
+    """A run in progress; `first` and `latest` are (monotonic seconds, step)."""
+
+    run: Run
+    device: str
+    began: float
+    first: tuple[float, int] | None = None
+    latest: tuple[float, int] | None = None
+    accuracy: float | None = None
+    printed: float = 0.0
+
+    @property
+    def steps_per_second(self) -> float | None:
+        if self.first is None or self.latest is None or self.latest[1] == self.first[1]:
+            return None
+        return (self.latest[1] - self.first[1]) / (self.latest[0] - self.first[0])
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.latest is None or self.steps_per_second is None:
+            return None
+        return (self.run.num_steps - self.latest[1]) / self.steps_per_second
+
+
+class StudyDisplay:
+    """Progress of a study. Its methods are called from several threads.
+
+    Args:
+        waiting: the runs to be done.
+        num_finished: those done before.
+        num_workers: runs at a time.
+    """
+
+    def __init__(
+        self, study: str, waiting: list[Run], num_finished: int, num_workers: int, console: Console
+    ) -> None:
+        self.study, self.console, self.num_workers = study, console, num_workers
+        self.waiting = {run.id: run for run in waiting}
+        self.active: dict[str, Activity] = {}
+        self.num_finished, self.num_failed = num_finished, 0
+        self.total = num_finished + len(waiting)
+        self.durations: dict[tuple[str, str, int], list[float]] = {}
+        self._lock = threading.Lock()
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=2)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> "StudyDisplay":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def started(self, run: Run, device: str) -> None:
+        with self._lock:
+            self.waiting.pop(run.id, None)
+            self.active[run.id] = Activity(run, device, time.monotonic())
+
+    def progressed(self, run: Run, progress: dict[str, Any]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            activity = self.active[run.id]
+            activity.latest = (now, progress["step"])
+            activity.accuracy = progress["accuracy"]
+            if "resumed_at" in progress:
+                activity.first, activity.printed = activity.latest, now
+                if progress["resumed_at"]:
+                    self._say(f"{run.title}: continues at step {progress['resumed_at']:,}")
+            elif self._live is None and now - activity.printed >= PLAIN_SECONDS:
+                activity.printed = now
+                self._say(f"{run.title}: {_describe(activity)}")
+
+    def retried(self, run: Run, error: str) -> None:
+        with self._lock:
+            self._say(f"{run.title}: {error}; trying once more from the last checkpoint")
+
+    def ended(self, outcome: Outcome) -> None:
+        with self._lock:
+            activity = self.active.pop(outcome.run.id)
+            took = time.monotonic() - activity.began
+            if outcome.state == "finished":
+                self.num_finished += 1
+                self.durations.setdefault(_kind(outcome.run), []).append(took)
+            elif outcome.state == "failed":
+                self.num_failed += 1
+            accuracy = ""
+            if outcome.state == "finished" and activity.accuracy is not None:
+                accuracy = f", test accuracy {activity.accuracy:.1%}"
+            detail = f": {outcome.error}" if outcome.error else ""
+            self._say(
+                f"{outcome.run.title}: {outcome.state} after {duration(took)}{accuracy}{detail}"
+                f"  [{self._summary()}]"
+            )
+
+    def seconds_left(self) -> float | None:
+        """For the whole study: runs like those that finished take as long as they took."""
+        known = [seconds for took in self.durations.values() for seconds in took]
+        total = 0.0
+        for activity in self.active.values():
+            left = activity.seconds_left
+            if left is None:
+                left = self._expected(activity.run, known)
+            if left is None:
+                return None
+            total += left
+        for run in self.waiting.values():
+            expected = self._expected(run, known)
+            if expected is None:
+                return None
+            total += expected
+        return total / max(1, min(self.num_workers, len(self.active) + len(self.waiting)))
+
+    def _expected(self, run: Run, known: list[float]) -> float | None:
+        alike = self.durations.get(_kind(run))
+        if alike is None:
+            speeds = [
+                a.steps_per_second for a in self.active.values() if _kind(a.run) == _kind(run)
+            ]
+            if speeds and speeds[0]:
+                return run.num_steps / speeds[0]
+            alike = known
+        return sum(alike) / len(alike) if alike else None
+
+    def _summary(self) -> str:
+        failed = f", {self.num_failed} failed" if self.num_failed else ""
+        left = self.seconds_left()
+        time_left = f", about {duration(left)} left" if left else ""
+        return f"{self.num_finished}/{self.total} finished{failed}{time_left}"
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _render(self) -> Group:
+        with self._lock:
+            table = Table(box=None, pad_edge=False)
+            for column in ("run", "device", "", "step", "steps/s", "accuracy", "left"):
+                right = column in ("step", "steps/s", "accuracy", "left")
+                table.add_column(column, justify="right" if right else "left", no_wrap=True)
+            for activity in self.active.values():
+                step, speed = (activity.latest or (0, 0))[1], activity.steps_per_second
+                table.add_row(
+                    activity.run.title,
+                    activity.device,
+                    ProgressBar(activity.run.num_steps, step, width=16),
+                    f"{step:,}/{activity.run.num_steps:,}",
+                    "" if speed is None else f"{speed:.1f}",
+                    "" if activity.accuracy is None else f"{activity.accuracy:.1%}",
+                    "" if activity.seconds_left is None else duration(activity.seconds_left),
+                )
+            return Group(table, Text(f"{self.study}: {self._summary()}"))
+
+
+def _describe(activity: Activity) -> str:
+    parts = [f"step {(activity.latest or (0, 0))[1]:,} of {activity.run.num_steps:,}"]
+    if activity.steps_per_second is not None:
+        parts.append(f"{activity.steps_per_second:.1f} steps/s")
+    if activity.accuracy is not None:
+        parts.append(f"test accuracy {activity.accuracy:.1%}")
+    if activity.seconds_left is not None:
+        parts.append(f"{duration(activity.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def _kind(run: Run) -> tuple[str, str, int]:
+    return run.algorithm, run.network, run.num_steps
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(59.6), duration(3725), duration(200000)
+    ('1m00s', '1h02m', '2d07h')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"

@@ -1,0 +1,69 @@
+"""Accuracy of a network on a set of images.
+
+Dimensions: N images, K classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from boss.augment import to_float
+from boss.data import ImageSet
+from boss.losses import cross_entropy
+
+
+class Evaluation(NamedTuple):
+    """Counts, so that every mean can be taken from them."""
+
+    correct: Tensor  # per class (K,)
+    total: Tensor  # per class (K,)
+    loss: Tensor  # summed cross entropy in nats, a scalar
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images classified correctly."""
+        return int(self.correct.sum()) / int(self.total.sum())
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross entropy in nats."""
+        return float(self.loss) / int(self.total.sum())
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module, images: ImageSet, *, precision: str = "fp32", batch_size: int = 500
+) -> Evaluation:
+    """Classify every image, unaugmented, with the running statistics of batch norm.
+
+    Args:
+        network: images in [-1, 1] -> logits (N, K); its mode is restored afterwards.
+        images: on the device of the network.
+    """
+    training = network.training
+    network.eval()
+    num_classes, device = images.num_classes, images.labels.device
+    classes = torch.arange(num_classes, device=device)
+    correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
+    total = torch.zeros_like(correct)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    for start in range(0, len(images), batch_size):
+        y = images.labels[start : start + batch_size]
+        logits = forward_in(precision, network, images.images[start : start + batch_size])
+        of_class = y[:, None] == classes  # (n, K)
+        right = logits.argmax(dim=1) == y  # (n,)
+        total += of_class.sum(dim=0)
+        correct += (of_class & right[:, None]).sum(dim=0)
+        loss += cross_entropy(logits, y).sum()
+    network.train(training)
+    return Evaluation(correct, total, loss)
+
+
+def forward_in(precision: str, network: nn.Module, images: Tensor) -> Tensor:
+    """Logits of uint8 images (N, C, H, W), computed in "fp32", "bf16" or "fp64"."""
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    x = to_float(images, dtype=dtype)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = network(x)
+    return logits

@@ -1,0 +1,310 @@
+"""Runs without a result -> joblib threads -> one isolated process per run; an outcome for each.
+
+Every joblib worker is a thread that leases a device and drives a process of its own: a process that
+is killed costs its own run only, which is tried once more from its checkpoint, while joblib's own
+process pool would give up the whole study (TerminatedWorkerError). The processes are forked from
+a server that has imported torch and run nothing, so each starts in milliseconds.
+
+No torch in this process.
+"""
+
+import json
+import multiprocessing
+import queue
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import filelock
+import joblib
+
+from boss.errors import InputError
+from boss.place import Place
+from boss.store import Store, write_atomically
+from boss.study import Run
+
+State = Literal["finished", "interrupted", "failed", "busy", "not started"]
+ATTEMPTS = 2
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended in this call: `error` is one line, `traceback` the whole."""
+
+    run: Run
+    state: State
+    error: str = ""
+    traceback: str = ""
+
+
+class Display(Protocol):
+    """Told what happens, from several threads."""
+
+    def started(self, run: Run, device: str) -> None: ...
+    def progressed(self, run: Run, progress: dict[str, Any]) -> None: ...
+    def retried(self, run: Run, error: str) -> None: ...
+    def ended(self, outcome: Outcome) -> None: ...
+
+
+class Stop:
+    """Why to stop: a signal, or the time limit. Asked by every worker about five times a second."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.signals = 0
+        self.last_signal = 0
+        self.deadline = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def requested(self) -> bool:
+        return self.signals > 0 or self.time_is_up
+
+    @property
+    def time_is_up(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    @property
+    def at_once(self) -> bool:
+        """A second signal: do not wait for checkpoints."""
+        return self.signals > 1
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Count Ctrl-C and SIGTERM instead of dying of them."""
+
+        def count(number: int, frame: object) -> None:
+            self.signals += 1
+            self.last_signal = number
+
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, count) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def execute(
+    runs: Iterable[Run],
+    place: Place,
+    devices: list[str],
+    display: Display,
+    stop: Stop,
+) -> list[Outcome]:
+    """Perform the runs, as many at a time as there are leases in `devices`.
+
+    Args:
+        runs: those without a result, in the order to start them.
+        place: where; its `device` is filled in from the lease.
+        devices: one entry per worker: ["cpu", "cpu"] or ["cuda:0", "cuda:0", "cuda:1"].
+
+    Returns:
+        One outcome per run, in order.
+    """
+    leases: queue.Queue[str] = queue.Queue()
+    for device in devices:
+        leases.put(device)
+
+    def serve(run: Run) -> Outcome:
+        if stop.requested:
+            return Outcome(run, "not started")
+        device = leases.get()
+        try:
+            display.started(run, device)
+            outcome = _attempts(run, replace(place, device=device), display, stop)
+        finally:
+            leases.put(device)
+        display.ended(outcome)
+        return outcome
+
+    workers = joblib.Parallel(n_jobs=len(devices), backend="threading", batch_size=1)
+    outcomes: list[Outcome] = workers(joblib.delayed(serve)(run) for run in runs)
+    return outcomes
+
+
+def _attempts(run: Run, place: Place, display: Display, stop: Stop) -> Outcome:
+    for attempt in range(1, ATTEMPTS + 1):
+        outcome, again = _attempt(run, place, display, stop)
+        if outcome.state != "failed" or not again or attempt == ATTEMPTS or stop.requested:
+            break
+        display.retried(run, outcome.error)
+    if outcome.state == "failed":
+        record = {"error": outcome.error, "traceback": outcome.traceback}
+        path = Store(place.results, place.study).state_folder(run.id) / "error.json"
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record)))
+    return outcome
+
+
+def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outcome, bool]:
+    """One process for one run; also says whether a failure is worth another attempt."""
+    with _child(_work, run, place) as (process, messages):
+        told = False
+        while True:
+            if stop.requested and not told:
+                told = True
+                _tell(messages, "stop")
+            if stop.at_once:
+                process.kill()
+            if not messages.poll(POLL_SECONDS):
+                continue
+            try:
+                kind, content = messages.recv()
+            except EOFError:
+                process.join()
+                if told:
+                    return Outcome(run, "interrupted"), False
+                error = f"the worker process ended without a word ({_how(process.exitcode)})"
+                return Outcome(run, "failed", error, traceback=error), True
+            if kind == "progress":
+                display.progressed(run, content)
+            elif kind == "failed":
+                return Outcome(run, "failed", content["error"], content["traceback"]), content[
+                    "again"
+                ]
+            else:
+                return Outcome(run, kind, content), False
+
+
+def _work(run: Run, place: Place, messages: Connection) -> None:
+    """In the worker process: perform one run and send what becomes of it."""
+    from boss.perform import BusyError, perform
+    from boss.train import NonFiniteLossError
+
+    asked_to_stop = False
+
+    def should_stop() -> bool:
+        # A parent that is gone stops us too: the pipe then reads as ended.
+        nonlocal asked_to_stop
+        asked_to_stop = asked_to_stop or messages.poll()
+        return asked_to_stop
+
+    try:
+        state = perform(
+            run,
+            place,
+            should_stop=should_stop,
+            report=lambda progress: _tell(messages, ("progress", progress)),
+        )
+        message: tuple[str, Any] = (state, "")
+    except BusyError as error:
+        message = ("busy", str(error))
+    except Exception as error:
+        # What is wrong with the input or the numbers stays wrong.
+        hopeless = isinstance(error, InputError | NonFiniteLossError)
+        line = str(error) if hopeless else f"{type(error).__name__}: {error}"
+        content = {
+            "error": (line.splitlines() or [type(error).__name__])[0],
+            "traceback": traceback.format_exc(),
+            "again": not hopeless,
+        }
+        message = ("failed", content)
+    _tell(messages, message)
+
+
+def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function that needs torch in a process of its own and return what it returns.
+
+    Raises:
+        InputError: as raised there.
+        RuntimeError: anything else that was raised there, with its traceback.
+    """
+    with _child(_call, function, arguments) as (process, messages):
+        try:
+            kind, content = messages.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(f"a helper process ended ({_how(process.exitcode)})") from None
+    if kind == "returned":
+        return content
+    raise InputError(content) if kind == "input" else RuntimeError(content)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...], messages: Connection) -> None:
+    try:
+        message = ("returned", function(*arguments))
+    except InputError as error:
+        message = ("input", str(error))
+    except Exception:
+        message = ("raised", traceback.format_exc())
+    _tell(messages, message)
+
+
+@contextmanager
+def _child(
+    target: Callable[..., None], *arguments: Any
+) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
+    """A process from the fork server, and our end of a pipe to it. It is gone afterwards."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["boss.perform"])
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
+    process.start()
+    theirs.close()  # so that its end reads as ended when the process is gone
+    try:
+        yield process, ours
+        process.join(timeout=30)
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+        ours.close()
+
+
+def _run_child(target: Callable[..., None], arguments: tuple[Any, ...], messages: Connection) -> None:
+    # The terminal sends Ctrl-C to the whole group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    target(*arguments, messages)
+
+
+def _tell(messages: Connection, message: Any) -> None:
+    try:
+        messages.send(message)
+    except (BrokenPipeError, ConnectionResetError, OSError):
+        pass  # nobody is listening any more; who is gone finds out by the end of the pipe
+
+
+def _how(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"killed by {signal.Signals(-exitcode).name}"
+    return f"exit code {exitcode}"
+
+
+def states(runs: Iterable[Run], store: Store) -> list[tuple[Run, str, str]]:
+    """Every run with its state and, where there is one, a detail.
+
+    finished; running (another process holds its lock); failed (with its error); interrupted (with
+    the step of its checkpoint); not started.
+    """
+    finished = set(store.finished()["run_id"])
+    return [(run, *_state(run, store, finished)) for run in runs]
+
+
+def _state(run: Run, store: Store, finished: set[str]) -> tuple[str, str]:
+    if run.id in finished:
+        return "finished", ""
+    folder = store.state_folder(run.id)
+    progress = _read_json(folder / "progress.json")
+    detail = f"step {progress['step']} of {progress['num_steps']}" if progress else ""
+    if (folder / "lock").exists():
+        try:
+            filelock.FileLock(folder / "lock").acquire(timeout=0).lock.release()
+        except filelock.Timeout:
+            return "running", detail
+    if error := _read_json(folder / "error.json"):
+        return "failed", error["error"]
+    return ("interrupted", detail) if detail else ("not started", "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content

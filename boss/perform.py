@@ -1,0 +1,311 @@
+"""The one place that turns a `Run` into data, network, algorithm and configuration, and trains it.
+
+Everything here happens inside a worker process that serves one run and ends.
+"""
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import numpy as np
+import torch
+
+from boss import algorithms, checkpoint, data, models
+from boss.algorithms import Algorithm
+from boss.cost import parse_network
+from boss.data.label_sets import LabelSet, resolve, validation_indices
+from boss.errors import InputError
+from boss.place import Place
+from boss.seeds import Streams, stream
+from boss.store import Store, write_atomically
+from boss.study import Run
+from boss.train import TrainConfig, Training, TrainingData, start, train
+
+LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
+REPORT_SECONDS = 1.0
+
+
+class BusyError(RuntimeError):
+    """Another process is training this very run."""
+
+
+def perform(
+    run: Run,
+    place: Place,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    report: Callable[[dict[str, Any]], None] = lambda progress: None,
+) -> Literal["finished", "interrupted"]:
+    """Train a run from its checkpoint, if it has one, and store its rows.
+
+    Args:
+        should_stop: asked before every step; if it says so, a checkpoint is written and that is it.
+        report: called about once a second with step, num_steps, accuracy (None before the first
+            evaluation) and resumed_at.
+
+    Raises:
+        InputError: the data, the label set, the network or the algorithm cannot be had.
+        BusyError: the run is being trained elsewhere.
+        NonFiniteLossError: the loss left the real numbers.
+    """
+    store = Store(place.results, place.study)
+    folder = store.state_folder(run.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = filelock.FileLock(folder / "lock").acquire(timeout=LOCK_SECONDS)
+    except filelock.Timeout as error:
+        raise BusyError(f"{run.title} is being trained by another process") from error
+    with lock:
+        if store.is_finished(run.id):  # by the process that held the lock until now
+            return "finished"
+        (folder / "error.json").unlink(missing_ok=True)
+        configure_torch(run, place)
+        dataset = load_dataset(run.dataset, place.data)
+        labels = resolve(run.label_set, dataset)
+        config = TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
+        training, resumed_at = _resume_or_start(run, config, dataset, folder, place)
+        saver = _Saver(run, training, folder, dataset.fingerprint, place.checkpoint_seconds, report)
+        saver.tell(resumed_at)
+        done = train(
+            training,
+            training_data(run, dataset, labels, torch.device(place.device)),
+            config,
+            key=(run.label_set, run.repeat),
+            should_stop=should_stop,
+            report=saver,
+        )
+        if not done:
+            saver.save()
+            return "interrupted"
+        saver.tell()
+        row = _run_row(run, place, training, dataset.fingerprint, labels)
+        store.write(row, training.evaluations, training.class_evaluations)
+    shutil.rmtree(folder, ignore_errors=True)
+    return "finished"
+
+
+def check(runs: Iterable[Run], place: Place) -> dict[str, str]:
+    """Build everything each run needs, short of training it.
+
+    Returns:
+        The fingerprint of every data set named in the runs.
+
+    Raises:
+        InputError: the first thing that cannot be had.
+    """
+    runs = list(runs)
+    fingerprints: dict[str, str] = {}
+    for name in dict.fromkeys(run.dataset for run in runs):
+        dataset = load_dataset(name, place.data)
+        fingerprints[name] = dataset.fingerprint
+        seen = set()
+        for run in (r for r in runs if r.dataset == name):
+            # Repeats need the same things.
+            needs = (run.label_set, run.network, run.algorithm, str(run.options), run.num_validation)
+            if needs in seen:
+                continue
+            seen.add(needs)
+            labels = resolve(run.label_set, dataset)
+            parse_network(run.network)
+            _algorithm(run)
+            if run.num_validation >= len(dataset.train) - len(labels.indices):
+                raise InputError(
+                    f"num_validation={run.num_validation} leaves no unlabeled image of the"
+                    f" {len(dataset.train)} of {name}"
+                )
+    device = torch.device(place.device)
+    if device.type == "cuda":
+        available = torch.cuda.device_count()
+        if (device.index or 0) >= available:
+            raise InputError(f"no device {place.device}: torch sees {available} CUDA device(s)")
+    return fingerprints
+
+
+def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
+    """The runs on the data the user brought: an .npz file takes the place of every named set.
+
+    A file that holds CIFAR-10 counts as cifar10, by its checksum, whatever it is called: the same
+    runs on it are the same runs.
+    """
+    runs = list(runs)
+    if place is None or place.suffix != ".npz":
+        return runs
+    name = data.identify(place)
+    return [replace(run, dataset=name) for run in runs]
+
+
+def load_dataset(name: str, place: Path | None) -> data.Dataset:
+    """The data set of a run. `place`: a folder with data sets, or an .npz that is the set."""
+    return data.load(name, place)
+
+
+def training_data(
+    run: Run, dataset: data.Dataset, labels: LabelSet, device: torch.device
+) -> TrainingData:
+    """Labeled, unlabeled, test and validation images on the device.
+
+    The labeled images stay among the unlabeled ones (Sohn et al. 2020, footnote 2); those held out
+    for validation are the first of the reference's class-interleaved list, and leave the pool.
+    """
+    held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
+    pool = torch.ones(len(dataset.train), dtype=torch.bool)
+    pool[torch.as_tensor(held_out, dtype=torch.int64)] = False
+    labeled = dataset.train.subset(torch.tensor(labels.indices))
+    labeled = replace(labeled, labels=torch.tensor(labels.labels))
+    test = dataset.test
+    validation = dataset.train.subset(torch.as_tensor(held_out)) if len(held_out) else None
+    if run.max_eval_images is not None:
+        test = test.subset(torch.arange(min(len(test), run.max_eval_images)))
+        if validation is not None:
+            num = min(len(validation), run.max_eval_images)
+            validation = validation.subset(torch.arange(num))
+    return TrainingData(
+        labeled=labeled.to(device),
+        unlabeled=dataset.train.subset(pool.nonzero().squeeze(1)).to(device),
+        test=test.to(device),
+        validation=None if validation is None else validation.to(device),
+        flip=dataset.flip,
+    )
+
+
+def configure_torch(run: Run, place: Place) -> None:
+    """Settings of the whole process: one thread by default, so that a processor's results do not
+    depend on how many runs share it."""
+    torch.set_num_threads(place.threads)
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # fp32 means fp32
+    torch.use_deterministic_algorithms(run.deterministic)
+    if run.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+def _algorithm(run: Run) -> Algorithm:
+    algorithm = algorithms.build(run.algorithm, run.options)
+    if algorithm.views and run.unlabeled_ratio == 0:
+        raise InputError(f"{run.algorithm} needs unlabeled images: unlabeled_ratio must not be 0")
+    if not algorithm.views and run.unlabeled_ratio != 0:
+        raise InputError(f"{run.algorithm} uses no unlabeled images: unlabeled_ratio must be 0")
+    return algorithm
+
+
+def _resume_or_start(
+    run: Run, config: TrainConfig, dataset: data.Dataset, folder: Path, place: Place
+) -> tuple[Training, int]:
+    device = torch.device(place.device)
+    student = models.build(
+        run.network,
+        channels=dataset.train.images.shape[1],
+        num_classes=dataset.train.num_classes,
+        norm_momentum=run.norm_momentum,
+        generator=stream(run.label_set, run.repeat, "initialization"),
+    )
+    if run.precision == "fp64":
+        student = student.double()
+    streams = Streams(run.label_set, run.repeat, device)
+    num_classes = dataset.train.num_classes
+    training = start(student, _algorithm(run), config, streams, num_classes, device)
+    saved = checkpoint.load(folder / "checkpoint.pt")
+    if saved is not None and saved["run_id"] == run.id:
+        if saved["dataset_fingerprint"] != dataset.fingerprint:
+            raise InputError(
+                f"the checkpoint of {run.title} was made with other data"
+                f" ({saved['dataset_fingerprint'][:12]}, now {dataset.fingerprint[:12]}):"
+                f" give the data it was started with, or remove {folder}"
+            )
+        training.load_state_dict(saved["training"])
+    return training, training.step
+
+
+class _Saver:
+    """Called after every step: reports about once a second, saves every `checkpoint_seconds`."""
+
+    def __init__(
+        self,
+        run: Run,
+        training: Training,
+        folder: Path,
+        fingerprint: str,
+        every: float,
+        report: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.run, self.training, self.folder = run, training, folder
+        self.fingerprint, self.every, self.report = fingerprint, every, report
+        self.reported_at = self.saved_at = time.monotonic()
+
+    def __call__(self, training: Training) -> None:
+        now = time.monotonic()
+        if now - self.reported_at >= REPORT_SECONDS:
+            training.totals.check_finite()
+            self.tell()
+            self.reported_at = now
+        if now - self.saved_at >= self.every:
+            self.save()
+            self.saved_at = time.monotonic()
+
+    def tell(self, resumed_at: int | None = None) -> None:
+        last = [r for r in self.training.evaluations[-2:] if r["network"] == "teacher"]
+        progress: dict[str, Any] = {
+            "step": self.training.step,
+            "num_steps": self.run.num_steps,
+            "accuracy": last[0]["test_accuracy"] if last else None,
+        }
+        self.report(progress if resumed_at is None else progress | {"resumed_at": resumed_at})
+
+    def save(self) -> None:
+        self.training.totals.check_finite()  # a checkpoint must never hold a spoilt network
+        content = {
+            "run_id": self.run.id,
+            "dataset_fingerprint": self.fingerprint,
+            "training": self.training.state_dict(),
+        }
+        checkpoint.save(self.folder / "checkpoint.pt", content)
+        progress = {"step": self.training.step, "num_steps": self.run.num_steps}
+        write_atomically(
+            self.folder / "progress.json", lambda path: path.write_text(json.dumps(progress))
+        )
+
+
+def _run_row(
+    run: Run, place: Place, training: Training, fingerprint: str, labels: LabelSet
+) -> dict[str, Any]:
+    accuracies = [r["test_accuracy"] for r in training.evaluations if r["network"] == "teacher"]
+    options = algorithms.hyperparameters(run.algorithm) | dict(run.options)
+    return run.as_dict() | {
+        "run_id": run.id,
+        "study": place.study,
+        "dataset_fingerprint": fingerprint,
+        "labels": list(labels.indices),
+        "num_labels": len(labels.indices),
+        "num_parameters": sum(p.numel() for p in training.student.parameters()),
+        "num_steps": run.num_steps,
+        "options": json.dumps(options, sort_keys=True),
+        "seconds": training.seconds,
+        "device": device_name(torch.device(place.device)),
+        "threads": place.threads,
+        "versions": json.dumps(place.versions, sort_keys=True),
+        "commit": place.commit,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "last_accuracy": accuracies[-1],
+        "median_last_20_accuracy": float(np.median(accuracies[-20:])),
+        "best_test_accuracy": max(r["test_accuracy"] for r in training.evaluations),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader would call it: the GPU's or the processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

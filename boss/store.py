@@ -1,0 +1,225 @@
+"""Where rows are kept: parquet tables, one immutable part per finished run and table.
+
+    results/<study>/runs/<run_id>.parquet                one row: what was run, what came out
+    results/<study>/evaluations/<run_id>.parquet         one row per evaluation and network
+    results/<study>/class_evaluations/<run_id>.parquet   one row per evaluation, network and class
+
+A part is written under a temporary name, flushed to disk and renamed; the part of `runs` comes
+last and makes the run count as finished. So a crash at any moment leaves either a finished run or
+none, and writing a run again replaces its rows: nothing is lost, nothing counted twice.
+No torch here.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from boss.errors import InputError
+
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+def _schema(*columns: tuple[str, pa.DataType, str]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
+    )
+
+
+# Accuracies and shares lie in [0, 1]. An empty value means: not defined here.
+TABLES: dict[str, pa.Schema] = {
+    "runs": _schema(
+        ("run_id", TEXT, "first 16 hex digits of the SHA-256 of the settings of the run"),
+        ("study", TEXT, "name of the study"),
+        ("budget", TEXT, "smoke, short or paper"),
+        ("dataset", TEXT, "name of the data set, or the path of an .npz file"),
+        ("dataset_fingerprint", TEXT, "SHA-256 over the images and labels of both parts"),
+        ("algorithm", TEXT, "key of boss.algorithms.ALGORITHMS"),
+        ("label_set", TEXT, "id of the labeled images (boss:3, fixmatch:3@10, ...)"),
+        ("labels", pa.list_(INT), "positions of the labeled images in the training set"),
+        ("num_labels", INT, "number of labeled images"),
+        ("repeat", INT, "same settings, other random streams"),
+        ("network", TEXT, "architecture: wrn-DEPTH-WIDTH"),
+        ("num_parameters", INT, "trainable parameters of one network"),
+        ("num_images", INT, "labeled images seen during training, repetitions counted"),
+        ("num_steps", INT, "optimiser steps"),
+        ("batch_size", INT, "labeled images per step (B)"),
+        ("unlabeled_ratio", INT, "unlabeled images per labeled one (mu)"),
+        ("learning_rate", FLOAT, "initial learning rate; cosine decay to 0.195 of it"),
+        ("momentum", FLOAT, "Nesterov momentum"),
+        ("weight_decay", FLOAT, "L2 coefficient on kernels"),
+        ("teacher_decay", FLOAT, "decay of the moving average of the weights"),
+        ("norm_momentum", FLOAT, "share of a batch in the running statistics of batch norm"),
+        ("num_validation", INT, "training images held out of the unlabeled ones"),
+        ("num_evaluations", INT, "evaluations during training"),
+        ("max_eval_images", INT, "evaluation uses the first so many images; empty: all"),
+        ("precision", TEXT, "fp32, bf16 or fp64"),
+        ("deterministic", BOOL, "only deterministic operations were allowed"),
+        ("options", TEXT, "hyperparameters of the algorithm, defaults included, as JSON"),
+        ("seconds", FLOAT, "wall-clock seconds of training and evaluation, pauses excluded"),
+        ("device", TEXT, "what trained: processor or GPU name"),
+        ("threads", INT, "processor threads used by torch"),
+        ("versions", TEXT, "versions of Python and of the libraries, as JSON"),
+        ("commit", TEXT, "git commit of boss, -dirty if changed; empty: not a checkout"),
+        ("finished_at", TEXT, "UTC, ISO 8601"),
+        ("last_accuracy", FLOAT, "teacher's test accuracy after the last step"),
+        ("median_last_20_accuracy", FLOAT, "median of the teacher's last 20 test accuracies"),
+        (
+            "best_test_accuracy",
+            FLOAT,
+            "maximum over all evaluations of teacher and student: an oracle, chosen on the test set",
+        ),
+    ),
+    "evaluations": _schema(
+        ("run_id", TEXT, "joins with runs"),
+        ("step", INT, "steps trained so far"),
+        ("images_seen", INT, "labeled images seen so far, repetitions counted"),
+        ("network", TEXT, "teacher (averaged weights) or student (the trained ones)"),
+        ("test_accuracy", FLOAT, "share of the test images classified correctly"),
+        ("test_loss", FLOAT, "mean cross entropy on the test images, in nats"),
+        ("validation_accuracy", FLOAT, "the same on the held-out training images"),
+        ("supervised_loss", FLOAT, "mean over the steps since the last evaluation"),
+        ("unsupervised_loss", FLOAT, "mean over the steps since the last evaluation"),
+        ("used_share", FLOAT, "share of the unlabeled images whose pseudo-label was used"),
+        ("pseudo_label_accuracy", FLOAT, "share of the pseudo-labels used that are right"),
+        ("learning_rate", FLOAT, "of the last step"),
+    ),
+    "class_evaluations": _schema(
+        ("run_id", TEXT, "joins with runs"),
+        ("step", INT, "steps trained so far"),
+        ("network", TEXT, "teacher or student"),
+        ("class_index", INT, "0 to K - 1"),
+        ("class_name", TEXT, "name of the class"),
+        ("test_accuracy", FLOAT, "share of the test images of this class classified correctly"),
+        ("test_count", INT, "test images of this class"),
+        ("predicted_count", INT, "pseudo-labels of this class, used or not, since the last evaluation"),
+        ("pseudo_label_count", INT, "pseudo-labels of this class that were used since then"),
+        ("pseudo_label_accuracy", FLOAT, "share of those used that are right"),
+    ),
+}  # fmt: skip
+
+
+class Store:
+    """The tables of one study below a results folder.
+
+    Reading never fails for a damaged part: its path is collected in `unreadable`, its run does not
+    count as finished, and the others are read.
+    """
+
+    def __init__(self, results: Path, study: str) -> None:
+        self.folder = Path(results) / study
+        self.study = study
+        self.unreadable: dict[Path, str] = {}
+
+    def state_folder(self, run_id: str) -> Path:
+        """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
+        return self.folder / "state" / run_id
+
+    def check_writable(self) -> None:
+        """Create the folders.
+
+        Raises:
+            InputError: they cannot be created or written.
+        """
+        probe = self.folder / f".probe-{uuid.uuid4().hex}"
+        try:
+            for table in TABLES:
+                (self.folder / table).mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"cannot write results to {self.folder}: {error.strerror}") from error
+
+    def write(
+        self,
+        run: Mapping[str, Any],
+        evaluations: Iterable[Mapping[str, Any]],
+        class_evaluations: Iterable[Mapping[str, Any]],
+    ) -> None:
+        """Store the rows of one finished run, replacing any it had.
+
+        Args:
+            run: a row of `runs`.
+            evaluations, class_evaluations: rows of those tables; `run_id` is filled in.
+        """
+        run_id = run["run_id"]
+        for table, rows in (
+            ("evaluations", evaluations),
+            ("class_evaluations", class_evaluations),
+            ("runs", [run]),  # last: this part is what makes the run count as finished
+        ):
+            part = pa.Table.from_pylist(
+                [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
+            )
+            write_atomically(
+                self.folder / table / f"{run_id}.parquet",
+                lambda path, part=part: pq.write_table(part, path),  # type: ignore[misc]
+            )
+
+    def read(self, table: str, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+        """The rows of a table, of finished runs only, ordered by run and step.
+
+        Args:
+            run_ids: read only these (None: all finished runs).
+        """
+        finished = self._parts("runs")
+        wanted = finished.keys() if run_ids is None else finished.keys() & set(run_ids)
+        parts = finished if table == "runs" else self._parts(table, wanted)
+        tables = [parts[run_id] for run_id in sorted(parts.keys() & wanted)]
+        frame: pd.DataFrame = pa.concat_tables(tables or [TABLES[table].empty_table()]).to_pandas()
+        return frame
+
+    def finished(self) -> pd.DataFrame:
+        """The table of runs, of those whose parts are all there and readable."""
+        runs = self.read("runs")
+        whole = set(runs["run_id"])
+        for table in TABLES:
+            whole &= self._parts(table, whole).keys()
+        return runs[runs["run_id"].isin(whole)].reset_index(drop=True)
+
+    def is_finished(self, run_id: str) -> bool:
+        """Whether every part of this run is there and readable."""
+        try:
+            for table in TABLES:
+                pq.read_schema(self.folder / table / f"{run_id}.parquet")
+        except (pa.ArrowException, OSError):
+            return False
+        return True
+
+    def _parts(self, table: str, run_ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
+        wanted = None if run_ids is None else set(run_ids)
+        parts = {}
+        for path in sorted((self.folder / table).glob("[!._]*.parquet")):
+            try:
+                part = pq.read_table(path, partitioning=None)
+                part = part.select(TABLES[table].names).cast(TABLES[table])
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                self.unreadable[path] = str(error).splitlines()[0]
+                continue
+            ids = part.column("run_id").unique().to_pylist()
+            for run_id in ids:
+                if wanted is None or run_id in wanted:
+                    # Several runs in one part: a folder that has been compacted.
+                    mine = pc.equal(part.column("run_id"), run_id)
+                    parts[run_id] = part if len(ids) == 1 else part.filter(mine)
+        return parts
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Let `write(temporary path)` make a file and rename it to `path`, so that nobody sees half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Readers of parquet folders pass over names that start with a dot.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

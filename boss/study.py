@@ -1,0 +1,211 @@
+"""What a study is: a list of runs, each of which says all that is needed to repeat one training.
+
+Nothing here imports torch: listing, planning and reporting a study need none.
+"""
+
+import dataclasses
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from boss.errors import InputError, choose
+
+Scalar = str | int | float | bool | None
+BUDGETS = ("smoke", "short", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training, complete: two runs with equal fields are the same run.
+
+    The random streams are a function of (label_set, repeat) alone, so runs that differ in
+    anything else (the algorithm, say) share their draws and can be compared in pairs.
+    Defaults are those of FixMatch on CIFAR-10 (Sohn et al. 2020, table 4).
+    """
+
+    dataset: str  # "digits", "cifar10" or the path of an .npz file
+    algorithm: str  # a key of boss.algorithms.ALGORITHMS
+    label_set: str  # "boss:3", "carlini:7", "fixmatch:3@10", "file:my_set.json"
+    repeat: int  # 0, 1, ...: same settings, other random streams
+    network: str  # "wrn-DEPTH-WIDTH"
+    num_images: int  # labeled images seen during training, repetitions counted
+    budget: str = "paper"
+    batch_size: int = 64  # labeled images per step (B)
+    unlabeled_ratio: int = 7  # unlabeled images per labeled one (mu)
+    learning_rate: float = 0.03
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 5e-4  # on kernels only
+    teacher_decay: float = 0.999  # moving average of the trainable weights
+    norm_momentum: float = 0.001  # share of a batch in the running statistics of batch norm
+    num_validation: int = 0  # training images that are held out of the unlabeled ones
+    num_evaluations: int = 20  # evenly spaced, the last one after the last step
+    max_eval_images: int | None = None  # evaluate on the first so many images only
+    precision: str = "fp32"  # "fp32", "bf16" (autocast) or "fp64" (for tests)
+    deterministic: bool = False  # refuse operations whose result varies from call to call
+    options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)  # of the algorithm
+
+    def __post_init__(self) -> None:
+        options = types.MappingProxyType(dict(sorted(self.options.items())))
+        object.__setattr__(self, "options", options)
+        for name in ("num_images", "batch_size", "num_evaluations"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("repeat", "unlabeled_ratio", "num_validation"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.max_eval_images is not None and self.max_eval_images < 1:
+            raise InputError(f"max_eval_images must be at least 1, not {self.max_eval_images}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive, not {self.learning_rate}")
+        for name in ("momentum", "teacher_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+        if not 0 < self.norm_momentum <= 1:
+            raise InputError(f"norm_momentum must lie in (0, 1], not {self.norm_momentum}")
+        if not self.weight_decay >= 0:
+            raise InputError(f"weight_decay must not be negative, not {self.weight_decay}")
+        choose(self.precision, dict.fromkeys(("fp32", "bf16", "fp64")), what="precision")
+        choose(self.budget, dict.fromkeys(BUDGETS), what="budget")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of training: the schedule counts labeled images, so a smaller batch takes more."""
+        return math.ceil(self.num_images / self.batch_size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, `options` as a plain dict."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return fields | {"options": dict(self.options)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Run":
+        """The inverse of `as_dict`."""
+        return cls(**fields)
+
+    @cached_property
+    def id(self) -> str:
+        """The first 16 hex digits of the SHA-256 of all fields as canonical JSON.
+
+        Numbers are written as Python writes floats (`repr`, the shortest text that reads back
+        equal), so that 1 and 1.0 in a float field give one id on every machine.
+        """
+        fields = self.as_dict()
+        for field in dataclasses.fields(self):
+            if field.type is float:
+                fields[field.name] = float(fields[field.name])
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """What a person calls this run: algorithm, label set, repeat."""
+        return f"{self.algorithm} {self.label_set} #{self.repeat}"
+
+    def __hash__(self) -> int:
+        return int(self.id, 16)
+
+    def __reduce__(self) -> tuple[Callable[[Mapping[str, Any]], "Run"], tuple[dict[str, Any]]]:
+        # A mapping proxy cannot be pickled; the fields can.
+        return (Run.from_dict, (self.as_dict(),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A list of runs per budget, and what they are for. A study file defines one as STUDY."""
+
+    reproduces: str  # the published table or figure, or what is shown
+    runs: Callable[[str], list[Run]]  # budget -> runs
+    default_budget: str = "paper"
+    name: str = ""  # the name of its file, filled in by `load`
+    published: str | None = None  # a file of analysis/published, drawn beside our numbers
+    description: str = ""  # the docstring of its file, filled in by `load`
+
+    def enumerate(self, budget: str | None = None) -> list[Run]:
+        """The runs of a budget (the study's default if None), in the order they are started.
+
+        Raises:
+            InputError: no such budget, or the study lists a run twice.
+        """
+        budget = budget or self.default_budget
+        choose(budget, dict.fromkeys(BUDGETS), what="budget")
+        runs = [dataclasses.replace(run, budget=budget) for run in self.runs(budget)]
+        if len({run.id for run in runs}) < len(runs):
+            raise InputError(f"study {self.name} lists a run twice at budget {budget}")
+        return runs
+
+
+def grid(**axes: Any) -> Iterator[dict[str, Any]]:
+    """Every combination of the axes, the last one varying fastest.
+
+    A list or tuple is an axis, anything else a constant:
+
+    >>> list(grid(dataset="digits", repeat=[0, 1]))
+    [{'dataset': 'digits', 'repeat': 0}, {'dataset': 'digits', 'repeat': 1}]
+    """
+    values = [v if isinstance(v, list | tuple | range) else [v] for v in axes.values()]
+    for combination in itertools.product(*values):
+        yield dict(zip(axes, combination, strict=True))
+
+
+def select(runs: list[Run], only: list[str]) -> list[Run]:
+    """The runs for which every KEY=VALUE holds; a key that is named twice admits both values.
+
+    Keys are the fields of `Run` and the names of algorithm options; values compare as text.
+
+    Raises:
+        InputError: not of the form KEY=VALUE, no such key, or no run has that value.
+    """
+    wanted: dict[str, set[str]] = {}
+    for condition in only:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise InputError(f"--only takes KEY=VALUE, not {condition!r}")
+        wanted.setdefault(key, set()).add(value)
+    for key, values in wanted.items():
+        table = [run.as_dict() | dict(run.options) for run in runs]
+        if runs and not any(key in row for row in table):
+            keys = sorted({k for row in table for k in row} - {"options"})
+            raise InputError(f"unknown key {key!r} in --only: choose from {', '.join(keys)}")
+        have = {str(row[key]) for row in table if key in row}
+        if values - have:
+            missing, choices = ", ".join(sorted(values - have)), ", ".join(sorted(have))
+            raise InputError(f"no run has {key}={missing}: choose from {choices}")
+        runs = [r for r, row in zip(runs, table, strict=True) if str(row.get(key)) in values]
+    return runs
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """The study files in a folder, by name, in alphabetical order."""
+    return {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
+
+
+def load(name: str, folder: Path) -> Study:
+    """The study called `name` in `folder`, or in the file `name` if that ends in .py.
+
+    Raises:
+        InputError: no such study or file, or the file does not define STUDY.
+    """
+    path = Path(name) if name.endswith(".py") else choose(name, find(folder), what="study")
+    if not path.is_file():
+        raise InputError(f"no study file {path}")
+    spec = importlib.util.spec_from_file_location(f"boss_study_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"study file {path}: {type(error).__name__}: {error}") from error
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise InputError(f"study file {path} does not define STUDY, a boss.study.Study")
+    return dataclasses.replace(study, name=path.stem, description=module.__doc__ or "")

@@ -1,0 +1,389 @@
+"""The loop: schedule, decay, averaging, resume, logs; against hand-worked numbers and plain code."""
+
+import copy
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from boss import algorithms, checkpoint, models
+from boss.augment import RandAugment, Weak, to_float
+from boss.data.label_sets import resolve
+from boss.evaluate import evaluate
+from boss.perform import training_data
+from boss.seeds import EpochOrder, Streams, stream
+from boss.study import Run
+from boss.train import NonFiniteLossError, TrainConfig, make_teacher, start, train
+
+from .test_contract import NoSynchronization
+
+CPU = torch.device("cpu")
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+RUN = Run(
+    dataset="digits",
+    algorithm="fixmatch",
+    label_set="fixmatch:1@10",
+    repeat=0,
+    network="wrn-7-1",
+    num_images=12 * 8,
+    batch_size=8,
+    unlabeled_ratio=2,
+    teacher_decay=0.9,
+    norm_momentum=0.1,
+    num_evaluations=3,
+    max_eval_images=100,
+    options={"threshold": 0.14},
+)
+
+
+def config_of(run):
+    names = [f.name for f in dataclasses.fields(TrainConfig)]
+    return TrainConfig(**{name: getattr(run, name) for name in names})
+
+
+def prepare(run, dataset):
+    student = models.build(
+        run.network,
+        channels=1,
+        num_classes=10,
+        norm_momentum=run.norm_momentum,
+        generator=stream(run.label_set, run.repeat, "initialization"),
+    )
+    if run.precision == "fp64":
+        student = student.double()
+    algorithm = algorithms.build(run.algorithm, run.options)
+    streams = Streams(run.label_set, run.repeat, CPU)
+    training = start(student, algorithm, config_of(run), streams, 10, CPU)
+    data = training_data(run, dataset, resolve(run.label_set, dataset), CPU)
+    return training, data
+
+
+def train_run(run, dataset, **hooks):
+    training, data = prepare(run, dataset)
+    done = train(training, data, config_of(run), key=(run.label_set, run.repeat), **hooks)
+    return training, done
+
+
+def weights(network):
+    return torch.cat([p.detach().flatten().double() for p in network.parameters()])
+
+
+def test_learning_rate_by_hand():
+    config = config_of(dataclasses.replace(RUN, num_images=100, batch_size=50, learning_rate=0.03))
+    assert config.num_steps == 2
+    assert config.learning_rate_at(0) == 0.03
+    assert config.learning_rate_at(1) == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
+    assert config.learning_rate_at(2) / 0.03 == pytest.approx(0.19509, abs=1e-5)
+    assert config.learning_rate_at(99) == config.learning_rate_at(2)  # clipped at the end
+
+
+def test_the_schedule_counts_images_not_steps():
+    half = config_of(dataclasses.replace(RUN, num_images=960, batch_size=30))
+    assert half.num_steps == 32
+    assert half.progress(16) == 0.5
+    assert config_of(dataclasses.replace(RUN, num_images=961, batch_size=30)).num_steps == 33
+
+
+@pytest.mark.parametrize(("steps", "evaluations", "expected"), [
+    (12, 3, {4, 8, 12}), (10, 4, {2, 5, 8, 10}), (2, 20, {1, 2}), (5, 1, {5}),
+])  # fmt: skip
+def test_evaluations_are_evenly_spaced_and_end_with_the_last_step(steps, evaluations, expected):
+    run = dataclasses.replace(RUN, num_images=steps * 8, num_evaluations=evaluations)
+    assert config_of(run).evaluation_steps() == expected
+
+
+def test_only_kernels_decay(digits):
+    training, _ = prepare(RUN, digits)
+    decayed, free = training.optimizer.param_groups
+    assert decayed["weight_decay"] == RUN.weight_decay
+    assert free["weight_decay"] == 0
+    kernels = [p for n, p in training.student.named_parameters() if n.endswith("weight")]
+    kernels = [p for p in kernels if p.ndim in (2, 4)]
+    assert {id(p) for p in decayed["params"]} == {id(p) for p in kernels}
+    everything = {id(p) for p in training.student.parameters()}
+    assert {id(p) for p in decayed["params"] + free["params"]} == everything
+    assert decayed["nesterov"]
+    assert decayed["dampening"] == 0
+
+
+def test_the_teacher_shares_running_statistics_and_nothing_else(digits):
+    training, _ = prepare(RUN, digits)
+    student, teacher = training.student, training.teacher
+    student(torch.randn(4, 1, 8, 8))
+    assert torch.equal(student.norm.running_mean, teacher.norm.running_mean)
+    assert student.norm.running_mean.any()
+    mine = {p.data_ptr() for p in teacher.parameters()}
+    assert mine.isdisjoint(p.data_ptr() for p in student.parameters())
+
+
+def test_one_step_equals_plain_code(digits):
+    """Batch, joint pass, loss, Nesterov step, decay and average, written out with torch basics."""
+    run = dataclasses.replace(RUN, num_images=8, precision="fp64", num_evaluations=1)
+    training, data = prepare(run, digits)
+    network = copy.deepcopy(training.student)
+    streams, key = Streams(run.label_set, run.repeat, CPU), (run.label_set, run.repeat)
+    train(training, data, config_of(run), key=key)
+
+    weak, strong = Weak(8, flip=False, device=CPU), RandAugment(8, device=CPU)
+    picks = torch.randint(10, (8,), generator=streams["labeled order"])
+    x = data.labeled.images[picks]
+    x = weak(x, weak.draw(8, streams["labeled augmentation"]))
+    u = data.unlabeled.images[EpochOrder(1201, 16, *key, "unlabeled order", device=CPU)[0]]
+    generator = streams["unlabeled augmentation"]
+    first = weak(u, weak.draw(16, generator))
+    second = weak(u, weak.draw(16, generator))
+    second = to_float(*strong(second, strong.draw(16, generator)), dtype=torch.float64)
+    images = torch.cat([to_float(x, dtype=torch.float64), to_float(first, dtype=torch.float64), second])
+    logits = network(images).split([8, 16, 16])
+    probs = logits[1].detach().softmax(1)
+    ce = torch.nn.CrossEntropyLoss(reduction="none")
+    mask = probs.max(1).values >= 0.14
+    assert 0 < mask.sum() < 16
+    unlabeled = ce(logits[2], probs.argmax(1))[mask].sum() / 16
+    (ce(logits[0], data.labeled.labels[picks]).mean() + unlabeled).backward()
+    parameters = zip(
+        network.parameters(), training.student.parameters(), training.teacher.parameters(),
+        strict=True,
+    )  # fmt: skip
+    for before, after, averaged in parameters:
+        decay = 5e-4 if before.ndim > 1 else 0.0
+        gradient = before.grad + decay * before.detach()
+        # The first Nesterov step: the velocity is the gradient, the step gradient + momentum * it.
+        expected = before.detach() - 0.03 * (gradient + 0.9 * gradient)
+        torch.testing.assert_close(after.detach(), expected, rtol=1e-9, atol=1e-12)
+        mean = 0.9 * before.detach() + 0.1 * expected
+        torch.testing.assert_close(averaged, mean, rtol=1e-9, atol=1e-12)
+
+
+def test_golden_losses(digits):
+    """A change that should not alter results leaves these as they are.
+
+    In double precision, so that they hold on every machine. To renew them after a change that
+    should: delete the file, run this test, and say so in the commit.
+    """
+    run = dataclasses.replace(RUN, precision="fp64", num_evaluations=12)
+    training, _ = train_run(run, digits)
+    names = ("supervised_loss", "unsupervised_loss", "used_share", "test_loss")
+    losses = [
+        [row[name] for name in names] for row in training.evaluations if row["network"] == "teacher"
+    ]
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps(losses, indent=1) + "\n")
+        pytest.fail(f"{GOLDEN.name} did not exist and has been written")
+    expected = json.loads(GOLDEN.read_text())
+    assert len(losses) == len(expected) == 12
+    for mine, theirs in zip(losses, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6)
+
+
+def test_the_same_run_gives_the_same_bits_whatever_the_global_seed(digits):
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        training, _ = train_run(RUN, digits)
+        results.append((weights(training.teacher), training.evaluations, training.class_evaluations))
+    assert torch.equal(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 11])
+def test_resuming_gives_the_same_bits(digits, tmp_path, stop_at):
+    whole, _ = train_run(RUN, digits)
+    first, data = prepare(RUN, digits)
+    config, key = config_of(RUN), (RUN.label_set, RUN.repeat)
+    assert not train(first, data, config, key=key, should_stop=lambda: first.step == stop_at)
+    checkpoint.save(tmp_path / "c.pt", {"training": first.state_dict()})
+
+    second, data = prepare(RUN, digits)
+    second.load_state_dict(checkpoint.load(tmp_path / "c.pt")["training"])
+    assert second.step == stop_at
+    assert train(second, data, config, key=key)
+    assert torch.equal(weights(whole.student), weights(second.student))
+    assert torch.equal(weights(whole.teacher), weights(second.teacher))
+    assert whole.evaluations == second.evaluations
+    assert whole.class_evaluations == second.class_evaluations
+    for a, b in zip(whole.student.buffers(), second.teacher.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_damaged_checkpoint_counts_as_none(tmp_path):
+    path = tmp_path / "c.pt"
+    assert checkpoint.load(path) is None
+    checkpoint.save(path, {"x": torch.arange(1000)})
+    assert checkpoint.load(path)["x"][-1] == 999
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"nonsense"):
+        path.write_bytes(damaged)
+        assert checkpoint.load(path) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]  # no temporary file is left
+
+
+def test_true_labels_of_unlabeled_images_have_no_effect_on_the_networks(digits):
+    def hidden(labels):
+        training, data = prepare(RUN, digits)
+        data = data._replace(unlabeled=dataclasses.replace(data.unlabeled, labels=labels))
+        train(training, data, config_of(RUN), key=("k",))
+        return training
+
+    truth = digits.train.labels
+    noise = torch.randint(10, truth.shape, generator=stream("noise"))
+    one, other = hidden(truth), hidden(noise)
+    assert torch.equal(weights(one.student), weights(other.student))
+    # ... but the logs do look at them.
+    accuracies = [t.evaluations[-1]["pseudo_label_accuracy"] for t in (one, other)]
+    assert accuracies[0] != accuracies[1]
+
+
+CHANGES = {
+    "label_set": "fixmatch:2@10",
+    "repeat": 1,
+    "network": "wrn-7-2",
+    "num_images": 11 * 8,
+    "batch_size": 16,
+    "unlabeled_ratio": 3,
+    "learning_rate": 0.02,
+    "momentum": 0.8,
+    "weight_decay": 0.1,
+    "teacher_decay": 0.8,
+    "norm_momentum": 0.2,
+    "num_validation": 100,
+    "num_evaluations": 4,
+    "max_eval_images": 50,
+    "precision": "bf16",
+    "options": {"threshold": 0.5},
+    "algorithm": "supervised",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_every_setting_matters(digits, name):
+    changes = {name: CHANGES[name]}
+    if name == "algorithm":
+        changes |= {"unlabeled_ratio": 0, "options": {}}
+    base, _ = train_run(RUN, digits)
+    changed, _ = train_run(dataclasses.replace(RUN, **changes), digits)
+    rows = (base.evaluations, changed.evaluations)
+    assert rows[0] != rows[1]
+    if name not in ("num_evaluations", "max_eval_images", "network"):
+        if name == "norm_momentum":
+            pair = [t.student.norm.running_mean for t in (base, changed)]
+        else:
+            pair = [weights(t.teacher) for t in (base, changed)]
+        assert not torch.equal(*pair)
+
+
+def test_every_field_of_a_run_is_covered():
+    fields = {f.name for f in dataclasses.fields(Run)}
+    # The data set is in every test; the budget is a name; determinism does not change a CPU.
+    assert fields - set(CHANGES) == {"dataset", "budget", "deterministic"}
+
+
+def test_nothing_in_a_step_waits_for_the_device(digits):
+    run = dataclasses.replace(RUN, num_images=16)
+    training, data = prepare(run, digits)
+    config = dataclasses.replace(config_of(run), num_evaluations=1)
+    steps = []
+
+    def stop():
+        return training.step == 1  # before the evaluation, which may wait
+
+    with NoSynchronization():
+        try:
+            train(training, data, config, key=("k",), should_stop=stop, report=steps.append)
+        except AssertionError:
+            if training.step == 0:
+                raise
+    assert len(steps) == 1
+
+
+def test_a_loss_that_is_not_finite_names_its_step(digits):
+    training, data = prepare(RUN, digits)
+
+    def spoil(t):
+        if t.step == 5:
+            with torch.no_grad():
+                next(t.student.parameters()).fill_(math.inf)
+
+    with pytest.raises(NonFiniteLossError, match="at step 6"):
+        train(training, data, config_of(RUN), key=("k",), report=spoil)
+
+
+def test_logs_by_hand(digits):
+    """The rows of the first evaluation, from the sums of the steps before it."""
+    seen = []
+    run = dataclasses.replace(RUN, num_evaluations=3)  # after steps 4, 8 and 12
+    training, data = prepare(run, digits)
+    original = training.algorithm.loss
+
+    def spy(batch, context):
+        losses = original(batch, context)
+        seen.append((losses, data.unlabeled.labels[batch.u_index]))
+        return losses
+
+    training.algorithm.loss = spy
+    train(training, data, config_of(run), key=("k",))
+    for i, row in enumerate(training.evaluations[::2]):
+        steps = seen[4 * i : 4 * i + 4]
+        used = torch.cat([s.used for s, _ in steps]).bool()
+        guess = torch.cat([s.pseudo_label for s, _ in steps])
+        truth = torch.cat([t for _, t in steps])
+        assert (row["step"], row["images_seen"]) == (4 * i + 4, 32 * i + 32)
+        assert row["supervised_loss"] == pytest.approx(sum(s.supervised.item() for s, _ in steps) / 4)
+        mean = sum(s.unsupervised.item() for s, _ in steps) / 4
+        assert row["unsupervised_loss"] == pytest.approx(mean)
+        assert row["used_share"] == pytest.approx(used.sum().item() / 64)
+        right = (guess == truth)[used].double()
+        expected = right.mean().item() if used.any() else None
+        assert row["pseudo_label_accuracy"] == (expected and pytest.approx(expected))
+        classes = training.class_evaluations[20 * i : 20 * i + 10]
+        for k, of_class in enumerate(classes):
+            assert of_class["class_index"] == k
+            assert of_class["predicted_count"] == (guess == k).sum()
+            assert of_class["pseudo_label_count"] == (guess[used] == k).sum()
+        assert sum(c["test_count"] for c in classes) == 100
+
+
+def test_evaluation_equals_a_plain_loop(digits):
+    network = models.build(
+        "wrn-7-1", channels=1, num_classes=10, norm_momentum=0.1, generator=stream(0)
+    )
+    network.train()(torch.randn(8, 1, 8, 8))  # so that statistics are not the initial ones
+    result = evaluate(network, digits.test, batch_size=77)
+    assert network.training
+    network.eval()
+    correct, loss = [0] * 10, 0.0
+    with torch.no_grad():
+        for image, y in zip(digits.test.images, digits.test.labels.tolist(), strict=True):
+            logits = network(to_float(image[None]))[0]
+            correct[y] += int(logits.argmax()) == y
+            loss -= float(logits.log_softmax(0)[y])
+    assert result.correct.tolist() == correct
+    assert result.total.tolist() == torch.bincount(digits.test.labels).tolist()
+    assert result.mean_loss == pytest.approx(loss / len(digits.test), rel=1e-4)
+    assert result.accuracy == sum(correct) / len(digits.test)
+
+
+def test_the_teacher_is_a_copy_with_shared_buffers():
+    student = torch.nn.BatchNorm1d(2)
+    teacher = make_teacher(student)
+    student.train()(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    assert torch.equal(teacher.running_mean, student.running_mean)
+    assert not teacher.weight.requires_grad
+    assert not teacher.training
+
+
+def test_training_data_keeps_labeled_images_in_the_pool_and_holds_out_validation(digits):
+    labels = resolve("fixmatch:1@10", digits)
+    data = training_data(dataclasses.replace(RUN, num_validation=100), digits, labels, CPU)
+    assert len(data.unlabeled) == len(digits.train) - 100
+    assert len(data.validation) == 100
+    assert data.validation.labels.bincount().tolist() == [10] * 10
+    assert sorted(data.labeled.labels.tolist()) == list(range(10))
+    pool = {bytes(image.numpy().tobytes()) for image in data.unlabeled.images}
+    kept = training_data(RUN, digits, labels, CPU)
+    assert len(kept.unlabeled) == len(digits.train)
+    assert kept.validation is None
+    assert len(pool) > 1000
