@@ -44,8 +44,9 @@ STYLE = {
     "savefig.dpi": 170,
 }
 MAX_CURVES = 10  # classes drawn in color; of more, the lowest and highest
-MAX_LABEL_SETS = 30  # rows of a figure; of more, the lowest and highest
-MAX_CELLS_ANNOTATED = 400
+MAX_ROWS = 60  # label sets times variants of a figure; of more, the lowest and highest
+MAX_ANNOTATED = (15, 60)  # classes and rows of a heat map whose cells hold numbers
+MAX_HEIGHT = 11.0  # inches, of a figure that grows with its rows
 MAX_PANELS = 8
 
 
@@ -236,12 +237,12 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def few_label_sets(means: "pd.Series[float]") -> list[str]:
-    """The label sets to show, in their order: all, or of many the lowest and highest."""
-    if len(means) <= MAX_LABEL_SETS:
+def few_label_sets(means: "pd.Series[float]", most: int) -> list[str]:
+    """The label sets to show, in their order: all, or of more than `most` the lowest and highest."""
+    if len(means) <= most:
         return [str(name) for name in means.index]
     order = means.sort_values(kind="stable").index
-    half = MAX_LABEL_SETS // 2
+    half = most // 2
     kept = {*order[:half], *order[-half:]}
     return [str(name) for name in means.index if name in kept]
 
@@ -258,7 +259,7 @@ def accuracy_by_label_set(
     table = metrics[metrics["metric"] == ALL]
     variants = list(table["variant"].drop_duplicates())
     by_set = table.groupby("label_set", sort=False)["percent"].mean()
-    label_sets = few_label_sets(by_set)
+    label_sets = few_label_sets(by_set, max(6, MAX_ROWS // len(variants)))
     marks = {name: mean for name, mean in (published or {}).items() if name in label_sets}
     height = len(label_sets) * max(0.22, 0.15 * len(variants)) + 1.5
     figure = Figure(figsize=(7.5, max(height, 2.4)), layout="constrained")
@@ -335,13 +336,14 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
         order = order.sort_values("percent", kind="stable")
     variants = list(table["variant"].drop_duplicates())[:MAX_PANELS]
     counts = [table[table["variant"] == v]["label_set"].nunique() for v in variants]
-    rows = [min(count, 60) for count in counts]
-    is_annotated = len(order) * max(counts) <= MAX_CELLS_ANNOTATED
+    is_annotated = len(order) <= MAX_ANNOTATED[0] and sum(counts) <= MAX_ANNOTATED[1]
+    row_height = min(0.26, (MAX_HEIGHT - 0.75 * len(counts)) / sum(counts))  # inches
+    has_names = row_height > 0.13
     across = 1 if len(order) > 4 else min(3, len(variants))
-    height = sum(0.26 * count + 0.75 for count in rows) / across + 1.1
+    height = sum(row_height * count + 0.75 for count in counts) / across + 1.1
     figure = Figure(figsize=(8.0, max(height, 2.6)), layout="constrained")
     shape = (-(-len(variants) // across), across)
-    ratios = rows if across == 1 else None
+    ratios = counts if across == 1 else None
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
     axes = [axis for row in grid for axis in row]
     subtitle = "Mean over repeats of the teacher's test accuracy after the last step, in %."
@@ -364,7 +366,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
             fmt=".0f",
             annot_kws={"fontsize": 7.5},
             cbar=False,
-            yticklabels=len(wide) <= 60,
+            yticklabels=has_names,
             xticklabels=False if is_many else list(order["metric"]),
             linewidths=0.4 if is_annotated else 0,
         )
@@ -372,7 +374,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
             text.set_color("black" if float(text.get_text()) > 50 else "white")
         axis.set_title(variant)
         axis.set_xlabel("")
-        axis.set_ylabel("label set" if len(wide) <= 60 else f"{len(wide)} label sets")
+        axis.set_ylabel("label set" if has_names else f"{len(wide)} label sets")
         axis.tick_params(axis="y", rotation=0, length=0)
         axis.tick_params(
             axis="x", rotation=0 if fits(order["metric"]) else 90, length=0, labelsize=8
@@ -554,7 +556,7 @@ def pseudo_label_classes(classes: pd.DataFrame, title: str) -> Figure:
             100 * wide / total.where(total > 0),
             ax=axis,
             vmin=0,
-            vmax=2.5 * even,
+            vmax=min(2.5 * even, 100),
             cmap="cividis",
             cbar=False,
             xticklabels=False,

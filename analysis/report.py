@@ -25,7 +25,8 @@ streams; with n = 1 there is none ("-"). If not said otherwise a number is of th
 moving average of the weights) after the last step, on the test images. Only runs with equal
 settings are averaged. Intervals are 95%, and each caption says which. Repeats of one label set
 share their labeled images and are not independent, so intervals are over label sets wherever there
-are several."""
+are several. Where there are too many classes for a page, those with the lowest and the highest
+values are shown; the CSV files in tables/ have all, in full precision."""
 
 
 @dataclass(frozen=True)
@@ -290,12 +291,6 @@ def published_marks(
 def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
     """Every label set and class."""
     numbers = tables.class_accuracy(table)
-    cut = ""
-    if table["metric"].nunique() > tables.MAX_CLASSES_ACROSS + 3:
-        cut = (
-            f" Only the {tables.MAX_CLASSES_ACROSS} classes with the lowest and highest means are "
-        )
-        cut += "shown; the CSV has all."
     parts: list[Part] = [
         Table(
             "class_accuracy",
@@ -303,7 +298,7 @@ def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
             "Percent, mean ± sample standard deviation over n repeats. All and the classes: the "
             "teacher after the last step. Oracle: maximum over all evaluations of teacher and "
             "student, chosen on the test set; no result, but what some publications call All. Mean "
-            f"of classes equals All if the test set has equally many images of each class.{cut}",
+            "of classes equals All if the test set has equally many images of each class.",
             numbers,
             tables.class_accuracy_text(numbers),
         )

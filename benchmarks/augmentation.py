@@ -4,8 +4,9 @@
 
 Both turn the same uint8 images into the same two float tensors (weak view; strong view on an
 independent weak view), draws included; the baseline does it image by image, as the data
-loaders of semi-supervised libraries do. Repeats alternate, so that a busy machine slows both.
-The parts listed are: N images, of C channels, H x W pixels.
+loaders of semi-supervised libraries do. Times are those of the process on its core, not of the
+clock on the wall, and repeats alternate, so that a busy machine slows both. A row is a batch of
+(N images, C channels, H, W).
 
 Expect 10 times the baseline's images per second or more, in about half a minute.
 """
@@ -118,14 +119,14 @@ def baseline(images: Tensor) -> Pipeline:
 
 
 def measure(pipelines: tuple[Pipeline, ...], repeats: int) -> list[list[float]]:
-    """Seconds of each pipeline in each repeat, alternating, after one warm-up."""
+    """CPU seconds of each pipeline in each repeat, alternating, after one warm-up."""
     seconds: list[list[float]] = [[] for _ in pipelines]
     for repeat in range(repeats + 1):
         for pipeline, times in zip(pipelines, seconds, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             pipeline()
             if repeat:
-                times.append(time.perf_counter() - start)
+                times.append(time.process_time() - start)
     return seconds
 
 

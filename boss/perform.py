@@ -64,7 +64,7 @@ def perform(
     except filelock.Timeout as error:
         raise BusyError(f"{run.title} is being trained by another process") from error
     with lock:
-        if store.is_finished(run.id):  # by the process that held the lock until now
+        if store.has_parts(run.id):  # by the process that held the lock until now
             return "finished"
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
@@ -259,7 +259,7 @@ class _Saver:
         self.report(progress if resumed_at is None else progress | {"resumed_at": resumed_at})
 
     def save(self) -> None:
-        self.training.totals.check_finite()  # a checkpoint must never hold a spoilt network
+        self.training.totals.check_finite()  # never replace a sound checkpoint by a spoilt one
         content = {
             "run_id": self.run.id,
             "dataset_fingerprint": self.fingerprint,

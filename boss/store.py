@@ -183,24 +183,28 @@ class Store:
             whole &= self._parts(table, whole).keys()
         return runs[runs["run_id"].isin(whole)].reset_index(drop=True)
 
-    def is_finished(self, run_id: str) -> bool:
-        """Whether every part of this run is there and readable."""
+    def has_parts(self, run_id: str) -> bool:
+        """Whether the parts of this run are there and readable. Looks at no other file."""
+        paths = {table: self.folder / table / f"{run_id}.parquet" for table in TABLES}
+        return all(
+            path.exists() and self._read_part(path, table) is not None
+            for table, path in paths.items()
+        )
+
+    def _read_part(self, path: Path, table: str) -> pa.Table | None:
         try:
-            for table in TABLES:
-                pq.read_schema(self.folder / table / f"{run_id}.parquet")
-        except (pa.ArrowException, OSError):
-            return False
-        return True
+            part = pq.read_table(path, partitioning=None)
+            return part.select(TABLES[table].names).cast(TABLES[table])
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            self.unreadable[path] = str(error).splitlines()[0]
+            return None
 
     def _parts(self, table: str, run_ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
         wanted = None if run_ids is None else set(run_ids)
         parts = {}
         for path in sorted((self.folder / table).glob("[!._]*.parquet")):
-            try:
-                part = pq.read_table(path, partitioning=None)
-                part = part.select(TABLES[table].names).cast(TABLES[table])
-            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-                self.unreadable[path] = str(error).splitlines()[0]
+            part = self._read_part(path, table)
+            if part is None:
                 continue
             ids = part.column("run_id").unique().to_pylist()
             for run_id in ids:
@@ -223,3 +227,29 @@ def write_atomically(path: Path, write: Any) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def data_dictionary() -> str:
+    """What every column means, as Markdown: the text of results/README.md."""
+    lines = [
+        "# Results",
+        "",
+        "`<study>/` holds what you ran (git ignores it); `reference/<study>/` what is published",
+        "with this package. Each has three parquet tables, one file per run, and `report/`, which",
+        "`boss-study report <study>` makes from them:",
+        "",
+        "```python",
+        "import pandas as pd",
+        "",
+        'runs = pd.read_parquet("results/reference/oneshot_digits/runs")',
+        "```",
+        "",
+        "Accuracies and shares lie in [0, 1]. An empty value means: not defined here. A run counts",
+        "as finished when its file is in `runs/`; `state/` holds checkpoints of unfinished runs.",
+    ]
+    for table, schema in TABLES.items():
+        lines += ["", f"## {table}", "", "| column | type | meaning |", "| --- | --- | --- |"]
+        for column in schema:
+            text = column.metadata[b"description"].decode()
+            lines.append(f"| {column.name} | {column.type} | {text} |")
+    return "\n".join(lines) + "\n"

@@ -146,7 +146,7 @@ def smooth(images: Tensor) -> Tensor:
         float32 (N, C, P).
     """
     width = images.shape[3]
-    x = images.to(torch.int16).view(-1)
+    x = images.flatten().to(torch.int16)
     padded = F.pad(x, (width + 1, width + 1))
     across = padded[:-2] + padded[1:-1]
     across += padded[2:]
@@ -163,7 +163,7 @@ def blend(degenerate: Tensor, x: Tensor, factor: Tensor) -> Tensor:
 
     With factor 1 the result is x, exactly, whatever whole number the degenerate holds.
     Product and sum are rounded one after the other, as in Pillow built for x86-64. Where a
-    compiler fuses the two (Pillow on Arm; a fusing compiler here), 0.6% of all pairs of grey
+    compiler fuses the two (Pillow on Arm; a fusing compiler here), 0.3% of all pairs of grey
     levels differ by 1 at the factors 1.36 and 1.72, and none at the other seven.
 
     Args:

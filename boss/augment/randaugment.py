@@ -172,11 +172,12 @@ class RandAugment:
             piece = max(1, CPU_PIECE // images.shape[1:].numel())
         parts = [
             self._operate(*part)
-            for part in zip(images.split(piece), code.split(piece), strict=True)
+            for part in zip(torch.split(images, piece), torch.split(code, piece), strict=True)
         ]
         images = torch.cat([part for part, _ in parts])
         alpha = torch.cat([part for _, part in parts])
-        top_to_bottom, left_to_right = self._cut[draws.center].unbind(1)  # (N, H), (N, W)
+        bands = self._cut.index_select(0, draws.center.flatten()).view(-1, 2, self.size)
+        top_to_bottom, left_to_right = bands.unbind(1)  # (N, H), (N, W)
         cut = top_to_bottom[:, :, None] * left_to_right[:, None, :]
         keep = (alpha.view_as(cut) > cut)[:, None]
         return images, keep

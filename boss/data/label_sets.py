@@ -120,10 +120,12 @@ def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> ND
         n_c / max n - t_c / max(1, max t)
 
     of n_c images of which t_c are taken; the lowest such class if there are several. So the first K
-    are one of each class, balanced classes take turns, and others keep their proportions.
+    are one of each class, balanced classes take turns, and others keep their proportions. No
+    class that has run out is asked for another: its value is negative while that of the
+    largest class is not, and 0 once the largest has run out, when all others' are positive.
 
     Source: google-research/fixmatch, scripts/create_split.py (Sohn et al. 2020). Deviation:
-    a class that has run out is passed over.
+    a class without any image is passed over.
 
     Args:
         labels: the class of every training image (N,).
@@ -157,8 +159,6 @@ def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> ND
         split[i] = members[c][taken[c]]
         taken[c] += 1
         most_taken = max(most_taken, taken[c])
-        if taken[c] == counts[c]:
-            share[c] = -np.inf
     return split
 
 

@@ -1,0 +1,327 @@
+"""Workers: what a killed, failing or interrupted run costs, and that resuming changes nothing."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+
+import filelock
+import pandas as pd
+import psutil
+import pytest
+
+from boss.execute import Outcome, Stop, execute, in_child, states
+from boss.errors import InputError
+from boss.place import Place
+from boss.store import Store
+from boss.study import Run
+
+from .test_train import RUN
+
+LONG = dataclasses.replace(RUN, num_images=8 * 300, num_evaluations=5)
+# What is measured, not computed: it differs from call to call.
+MEASURED = ["seconds", "finished_at"]
+
+
+class Recorder:
+    """A display that remembers, and can act on what it is told."""
+
+    def __init__(self, on_progress=lambda run, progress: None):
+        self.events, self.on_progress = [], on_progress
+
+    def started(self, run, device):
+        self.events.append(("started", run, device))
+
+    def progressed(self, run, progress):
+        self.events.append(("progressed", run, progress))
+        self.on_progress(run, progress)
+
+    def retried(self, run, error):
+        self.events.append(("retried", run, error))
+
+    def ended(self, outcome):
+        self.events.append(("ended", outcome.run, outcome.state))
+
+    def of(self, kind):
+        return [event[1:] for event in self.events if event[0] == kind]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(results=tmp_path, study="s", checkpoint_seconds=0.5)
+
+
+def tables(place):
+    read = {}
+    for table in ("runs", "evaluations", "class_evaluations"):
+        frame = Store(place.results, place.study).read(table)
+        read[table] = frame.drop(columns=MEASURED, errors="ignore")
+    return read
+
+
+def assert_equal_tables(one, other):
+    for table in one:
+        pd.testing.assert_frame_equal(one[table], other[table], check_exact=True)
+
+
+def workers_of(pid):
+    """The processes that train below a process: children of its fork server."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        if child.status() == psutil.STATUS_ZOMBIE:
+            continue
+        parent = child.parent()
+        if parent and "forkserver" in " ".join(parent.cmdline()) and parent.pid != pid:
+            found.append(child)
+    return found
+
+
+def run_repeats(num):
+    return [dataclasses.replace(RUN, repeat=i) for i in range(num)]
+
+
+def test_runs_finish_and_their_state_is_removed(place):
+    display = Recorder()
+    outcomes = execute(run_repeats(3), place, ["cpu", "cpu"], display, Stop())
+    assert [o.state for o in outcomes] == ["finished"] * 3
+    assert [o.run.repeat for o in outcomes] == [0, 1, 2]
+    assert len(display.of("started")) == len(display.of("ended")) == 3
+    store = Store(place.results, "s")
+    assert set(store.finished()["repeat"]) == {0, 1, 2}
+    assert not any((store.folder / "state").iterdir())
+    row = store.finished().iloc[0]
+    assert json.loads(row["options"]) == {"threshold": 0.14, "unlabeled_weight": 1.0}
+    assert row["last_accuracy"] <= row["best_test_accuracy"]
+    assert {s for _, s, _ in states(run_repeats(3), store)} == {"finished"}
+
+
+def test_a_killed_worker_costs_nothing_but_its_own_retry(place):
+    killed = []
+
+    def kill_once(run, progress):
+        if run == LONG and progress["step"] > 30 and not killed:
+            killed.append(run)
+            os.kill(victim_of(LONG, place), signal.SIGKILL)
+
+    display = Recorder(kill_once)
+    outcomes = execute([LONG, *run_repeats(2)], place, ["cpu", "cpu"], display, Stop())
+    assert killed
+    assert [o.state for o in outcomes] == ["finished"] * 3
+    [(run, error)] = display.of("retried")
+    assert run == LONG
+    assert "SIGKILL" in error
+    resumed = [p["resumed_at"] for r, p in display.of("progressed") if "resumed_at" in p and r == LONG]
+    assert resumed[0] == 0
+    assert resumed[1] > 0
+    interrupted = tables(place)
+    assert len(interrupted["runs"]) == 3
+
+    straight = dataclasses.replace(place, study="straight")
+    execute([LONG], straight, ["cpu"], Recorder(), Stop())
+    for table, frame in tables(straight).items():
+        mine = interrupted[table]
+        mine = mine[mine["run_id"] == LONG.id].reset_index(drop=True)
+        skip = ["study"] if table == "runs" else []
+        pd.testing.assert_frame_equal(
+            mine.drop(columns=skip), frame.drop(columns=skip), check_exact=True
+        )
+
+
+def victim_of(run, place):
+    """The process that holds the lock of a run."""
+    lock = Store(place.results, place.study).state_folder(run.id) / "lock"
+    for process in workers_of(os.getpid()):
+        if any(f.path == str(lock) for f in process.open_files()):
+            return process.pid
+    raise AssertionError("nobody holds the lock")
+
+
+def test_a_worker_killed_twice_fails_with_its_error_and_the_others_go_on(place):
+    def kill(run, progress):
+        if run == LONG and progress["step"] > 20:
+            os.kill(victim_of(LONG, place), signal.SIGKILL)
+
+    display = Recorder(kill)
+    outcomes = execute([LONG, *run_repeats(2)], place, ["cpu"], display, Stop())
+    assert [o.state for o in outcomes] == ["failed", "finished", "finished"]
+    assert "SIGKILL" in outcomes[0].error
+    assert len(display.of("retried")) == 1
+    [(_, state, detail)] = states([LONG], Store(place.results, "s"))
+    assert state == "failed"
+    assert "SIGKILL" in detail
+    # Run again: it continues from its checkpoint.
+    display = Recorder()
+    assert execute([LONG], place, ["cpu"], display, Stop())[0].state == "finished"
+    assert display.of("progressed")[0][1]["resumed_at"] > 0
+
+
+def test_a_failure_comes_with_its_traceback(place):
+    wrong = dataclasses.replace(RUN, label_set="fixmatch:0@5000")
+    outcomes = execute([wrong, RUN], place, ["cpu"], display := Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["failed", "finished"]
+    assert "5000" in outcomes[0].error
+    assert "Traceback" in outcomes[0].traceback
+    assert "InputError" in outcomes[0].traceback
+    assert not display.of("retried")  # wrong input stays wrong
+    assert len(Store(place.results, "s").finished()) == 1
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_with_its_step(place):
+    wild = dataclasses.replace(LONG, learning_rate=1e30)
+    [outcome] = execute([wild], place, ["cpu"], display := Recorder(), Stop())
+    assert outcome.state == "failed"
+    assert outcome.error.startswith("the loss is not finite at step ")
+    assert not display.of("retried")
+
+
+def test_stopping_leaves_checkpoints_and_continuing_changes_nothing(place):
+    stop = Stop()
+    slow = [dataclasses.replace(LONG, repeat=i) for i in range(3)]
+
+    def interrupt(run, progress):
+        if progress["step"] > 20:
+            stop.signals = 1
+
+    outcomes = execute(slow, place, ["cpu"], Recorder(interrupt), stop)
+    assert [o.state for o in outcomes] == ["interrupted", "not started", "not started"]
+    store = Store(place.results, "s")
+    assert [s for _, s, _ in states(slow, store)] == ["interrupted", "not started", "not started"]
+    assert "of 300" in states(slow, store)[0][2]
+    assert execute(slow[:1], place, ["cpu"], Recorder(), Stop())[0].state == "finished"
+
+    straight = dataclasses.replace(place, results=place.results / "straight")
+    execute(slow[:1], straight, ["cpu"], Recorder(), Stop())
+    assert_equal_tables(tables(place), tables(straight))
+
+
+def test_a_second_signal_does_not_wait(place):
+    stop = Stop()
+
+    def interrupt(run, progress):
+        stop.signals = 2
+
+    [outcome] = execute([LONG], place, ["cpu"], Recorder(interrupt), stop)
+    assert outcome.state == "interrupted"
+
+
+def test_the_time_limit_stops(place):
+    stop = Stop(0.0)
+    assert execute([RUN], place, ["cpu"], Recorder(), stop) == [Outcome(RUN, "not started")]
+    assert stop.time_is_up
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(place, monkeypatch):
+    folder = Store(place.results, "s").state_folder(RUN.id)
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / "lock"):
+        [(_, state, _)] = states([RUN], Store(place.results, "s"))
+        assert state == "running"
+        [outcome] = execute([RUN], place, ["cpu"], Recorder(), Stop())
+    assert outcome.state == "busy"
+    assert "another process" in outcome.error
+    assert execute([RUN], place, ["cpu"], Recorder(), Stop())[0].state == "finished"
+
+
+def test_other_data_under_a_checkpoint_is_refused(place, tmp_path):
+    stop = Stop()
+    place = dataclasses.replace(place, checkpoint_seconds=0.0)
+    execute([LONG], place, ["cpu"], Recorder(lambda r, p: setattr(stop, "signals", 1)), stop)
+    path = Store(place.results, "s").state_folder(LONG.id) / "checkpoint.pt"
+    in_child(_change_fingerprint, str(path))
+    [outcome] = execute([LONG], place, ["cpu"], Recorder(), Stop())
+    assert outcome.state == "failed"
+    assert "other data" in outcome.error
+    # A checkpoint that cannot be read costs its steps, not the run.
+    path.write_bytes(b"half a checkpoint")
+    quick = dataclasses.replace(LONG)
+    [outcome] = execute([quick], place, ["cpu"], display := Recorder(), Stop())
+    assert outcome.state == "finished"
+    assert display.of("progressed")[0][1]["resumed_at"] == 0
+
+
+def _change_fingerprint(path):
+    from pathlib import Path
+
+    from boss import checkpoint
+
+    content = checkpoint.load(Path(path))
+    checkpoint.save(Path(path), content | {"dataset_fingerprint": "0" * 64})
+
+
+def test_devices_are_leased_never_shared(place):
+    busy, worst, lock = {}, {}, threading.Lock()
+
+    class Watch(Recorder):
+        def started(self, run, device):
+            with lock:
+                busy[device] = busy.get(device, 0) + 1
+                worst[device] = max(worst.get(device, 0), busy[device])
+                self.events.append(("started", run, device))
+
+        def ended(self, outcome):
+            with lock:
+                device = next(d for r, d in self.of("started") if r == outcome.run)
+                busy[device] -= 1
+
+    execute(run_repeats(4), place, ["cpu", "cpu:0"], Watch(), Stop())
+    assert worst == {"cpu": 1, "cpu:0": 1}
+
+
+def test_a_child_that_outlives_its_parent_writes_a_checkpoint_and_ends(tmp_path):
+    """SIGKILL of the command itself: its worker notices, saves and stops."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, dataclasses; from pathlib import Path\n"
+        "from boss.execute import execute, Stop\n"
+        "from boss.place import Place\n"
+        "from tests.test_execute import LONG, Recorder\n"
+        "def tell(run, progress): print(progress['step'], flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    run = dataclasses.replace(LONG, num_images=8 * 1_000_000)\n"
+        f"    execute([run], Place(results=Path({str(tmp_path)!r}), study='s'), ['cpu'],\n"
+        "            Recorder(tell), Stop())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    while int(parent.stdout.readline()) < 20:
+        pass
+    children = workers_of(parent.pid)
+    assert children
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    psutil.wait_procs(children, timeout=20)
+    assert not any(child.is_running() for child in children)
+    run = dataclasses.replace(LONG, num_images=8 * 1_000_000)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        [(_, state, detail)] = states([run], Store(tmp_path, "s"))
+        if state == "interrupted":
+            break
+    assert state == "interrupted", detail
+
+
+def test_errors_in_a_child_come_back():
+    with pytest.raises(InputError, match="no such thing"):
+        in_child(_wrong_input)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        in_child(_defect)
+    with pytest.raises(RuntimeError, match="exit code 3"):
+        in_child(os._exit, 3)
+    assert in_child(max, 1, 2) == 2
+
+
+def _wrong_input():
+    raise InputError("no such thing")
+
+
+def _defect():
+    return 1 / 0
+
+
+def test_run_is_importable_without_torch():
+    assert isinstance(RUN, Run)

@@ -1,0 +1,127 @@
+"""Parquet tables: whole or absent, nothing lost, nothing counted twice."""
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from boss import store as store_module
+from boss.errors import InputError
+from boss.store import TABLES, Store, data_dictionary, write_atomically
+
+
+def run_row(run_id, accuracy=0.5):
+    return {"run_id": run_id, "study": "s", "labels": [1, 2], "last_accuracy": accuracy}
+
+
+def write(store, run_id, accuracy=0.5):
+    evaluations = [{"step": i, "network": "teacher", "test_accuracy": accuracy} for i in (1, 2)]
+    classes = [{"step": 2, "class_index": k, "network": "teacher"} for k in (0, 1)]
+    store.write(run_row(run_id, accuracy), evaluations, classes)
+
+
+def test_rows_come_back_and_plain_pandas_reads_them(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "b", 0.25)
+    write(store, "a", 0.75)
+    for frame in (store.read("runs"), pd.read_parquet(tmp_path / "s" / "runs")):
+        assert frame["run_id"].tolist() == ["a", "b"]
+        assert frame["last_accuracy"].tolist() == [0.75, 0.25]
+        assert list(frame.columns) == TABLES["runs"].names
+        assert frame["labels"][0].tolist() == [1, 2]
+    assert len(store.read("evaluations")) == 4
+    assert len(pd.read_parquet(tmp_path / "s" / "class_evaluations")) == 4
+    assert store.read("evaluations", ["a"])["run_id"].unique().tolist() == ["a"]
+    assert store.finished()["run_id"].tolist() == ["a", "b"]
+
+
+def test_writing_again_replaces(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a", 0.25)
+    write(store, "a", 0.75)
+    assert store.read("runs")["last_accuracy"].tolist() == [0.75]
+    assert len(store.read("evaluations")) == 2
+
+
+def test_a_crash_between_the_parts_leaves_the_run_unfinished(tmp_path, monkeypatch):
+    store = Store(tmp_path, "s")
+    written = []
+
+    def crash_at_runs(path, write):
+        if path.parent.name == "runs":
+            raise KeyboardInterrupt
+        written.append(path.parent.name)
+        write_atomically(path, write)
+
+    monkeypatch.setattr(store_module, "write_atomically", crash_at_runs)
+    with pytest.raises(KeyboardInterrupt):
+        write(store, "a")
+    assert written == ["evaluations", "class_evaluations"]
+    assert store.finished().empty
+    assert store.read("evaluations").empty  # rows of a run that did not finish do not count
+    assert not store.has_parts("a")
+
+
+def test_a_crash_while_writing_leaves_nothing_behind(tmp_path):
+    def crash(path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "x", crash)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other columns"])
+def test_an_unreadable_part_is_named_and_costs_its_run_only(tmp_path, table, damage):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    write(store, "b")
+    part = tmp_path / "s" / table / "a.parquet"
+    if damage == "truncated":
+        part.write_bytes(part.read_bytes()[:-20])
+    elif damage == "other columns":
+        pq.write_table(pa.table({"x": [1]}), part)
+    else:
+        part.write_bytes(b"" if damage == "empty" else b"no parquet at all")
+    assert store.finished()["run_id"].tolist() == ["b"]
+    assert list(store.unreadable) == [part]
+    assert not store.has_parts("a")
+    assert store.has_parts("b")
+    write(store, "a")  # the run is done again
+    again = Store(tmp_path, "s")
+    assert again.finished()["run_id"].tolist() == ["a", "b"]
+    assert not again.unreadable
+
+
+def test_a_compacted_part_holds_several_runs(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a", 0.25)
+    write(store, "b", 0.75)
+    for table in TABLES:
+        folder = tmp_path / "s" / table
+        parts = [pq.read_table(folder / f"{i}.parquet", partitioning=None) for i in "ab"]
+        for i in "ab":
+            (folder / f"{i}.parquet").unlink()
+        pq.write_table(pa.concat_tables(parts), folder / "compacted.parquet")
+    assert store.read("runs")["last_accuracy"].tolist() == [0.25, 0.75]
+    assert len(store.read("evaluations")) == 4
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "s").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="cannot write results to"):
+        Store(tmp_path, "s").check_writable()
+    Store(tmp_path, "t").check_writable()
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == sorted(TABLES)
+
+
+def test_an_empty_folder_has_empty_tables(tmp_path):
+    store = Store(tmp_path, "s")
+    assert store.finished().empty
+    assert list(store.read("evaluations").columns) == TABLES["evaluations"].names
+
+
+def test_the_data_dictionary_is_the_schema(pytestconfig):
+    assert (pytestconfig.rootpath / "results" / "README.md").read_text() == data_dictionary()

@@ -1,0 +1,183 @@
+"""Runs, their ids, studies and how they are found."""
+
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boss.cost import gpu_hours
+from boss.errors import InputError
+from boss.study import Run, Study, find, grid, load, select
+
+STUDIES = Path(__file__).parent.parent / "studies"
+FIELDS = {
+    "dataset": "digits",
+    "algorithm": "fixmatch",
+    "label_set": "fixmatch:3@10",
+    "repeat": 0,
+    "network": "wrn-7-1",
+    "num_images": 100,
+}
+
+
+def test_the_id_is_the_same_in_every_process_and_for_every_spelling_of_a_number():
+    run = Run(**FIELDS, options={"threshold": 0.95})
+    assert run.id == "9589d8c067a1751f"
+    assert Run(**FIELDS, momentum=0.9, options={"threshold": 0.95}).id == run.id
+    one = dataclasses.replace(run, teacher_decay=0)
+    assert one.id == dataclasses.replace(run, teacher_decay=0.0).id
+    code = (
+        "from boss.study import Run; "
+        f"print(Run(**{FIELDS!r}, options={{'threshold': 0.95}}).id)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"},
+    )  # fmt: skip
+    assert out.stdout.strip() == run.id
+
+
+def test_every_field_is_part_of_the_id():
+    run = Run(**FIELDS)
+    other = {
+        str: lambda v: {"fp32": "bf16", "paper": "short"}.get(v, v + "x"),
+        int: lambda v: v + 1,
+        float: lambda v: v / 2,
+        bool: lambda v: not v,
+    }
+    for field in dataclasses.fields(Run):
+        value = getattr(run, field.name)
+        if field.name == "options":
+            changed = {"threshold": 0.5}
+        elif field.name == "max_eval_images":
+            changed = 7
+        else:
+            changed = other[type(value)](value)
+        assert dataclasses.replace(run, **{field.name: changed}).id != run.id, field.name
+
+
+def test_options_do_not_depend_on_their_order_and_cannot_be_changed():
+    one = Run(**FIELDS, options={"a": 1, "b": 2})
+    assert one == Run(**FIELDS, options={"b": 2, "a": 1})
+    assert one.id == Run(**FIELDS, options={"b": 2, "a": 1}).id
+    with pytest.raises(TypeError):
+        one.options["a"] = 3
+
+
+def test_runs_survive_pickling_and_dicts():
+    run = Run(**FIELDS, options={"a": 1})
+    assert pickle.loads(pickle.dumps(run)) == run
+    assert Run.from_dict(run.as_dict()) == run
+    assert len({run, Run.from_dict(run.as_dict())}) == 1
+
+
+@pytest.mark.parametrize("wrong", [
+    {"num_images": 0}, {"batch_size": 0}, {"unlabeled_ratio": -1}, {"learning_rate": 0.0},
+    {"momentum": 1.0}, {"teacher_decay": -0.1}, {"norm_momentum": 0.0}, {"weight_decay": -1.0},
+    {"precision": "fp16"}, {"budget": "huge"}, {"repeat": -1}, {"num_validation": -1},
+    {"num_evaluations": 0}, {"max_eval_images": 0}, {"learning_rate": float("nan")},
+])  # fmt: skip
+def test_values_out_of_range_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        Run(**FIELDS | wrong)
+
+
+def test_the_schedule_counts_images():
+    assert Run(**FIELDS | {"num_images": 2**25}).num_steps == 524_288
+    assert Run(**FIELDS | {"num_images": 2**25}, batch_size=30).num_steps == 1_118_482
+
+
+def test_grid_is_the_product_with_the_last_axis_fastest():
+    assert list(grid(a=[1, 2], b="x", c=(3, 4))) == [
+        {"a": 1, "b": "x", "c": 3},
+        {"a": 1, "b": "x", "c": 4},
+        {"a": 2, "b": "x", "c": 3},
+        {"a": 2, "b": "x", "c": 4},
+    ]
+
+
+def test_select():
+    runs = [Run(**FIELDS | {"repeat": i}, options={"threshold": t}) for i in (0, 1) for t in (0, 1)]
+    assert select(runs, []) == runs
+    assert select(runs, ["repeat=1"]) == runs[2:]
+    assert select(runs, ["repeat=1", "threshold=0"]) == runs[2:3]
+    assert select(runs, ["repeat=1", "repeat=0"]) == runs
+    with pytest.raises(InputError, match="no run has repeat=5: choose from 0, 1"):
+        select(runs, ["repeat=5"])
+    with pytest.raises(InputError, match="unknown key 'repeats'"):
+        select(runs, ["repeats=5"])
+    with pytest.raises(InputError, match="KEY=VALUE"):
+        select(runs, ["repeat"])
+
+
+@pytest.mark.parametrize("name", find(STUDIES))
+@pytest.mark.parametrize("budget", ["smoke", "short", "paper"])
+def test_every_study_enumerates_its_runs(name, budget):
+    study = load(name, STUDIES)
+    runs = study.enumerate(budget)
+    assert runs
+    assert all(run.budget == budget for run in runs)
+    assert len({run.id for run in runs}) == len(runs)
+    assert gpu_hours(runs) > 0
+
+
+def test_oneshot_digits_is_paired_with_its_baseline():
+    runs = load("oneshot_digits", STUDIES).enumerate()
+    cells = {a: {(r.label_set, r.repeat) for r in runs if r.algorithm == a}
+             for a in ("fixmatch", "supervised")}  # fmt: skip
+    assert cells["fixmatch"] == cells["supervised"]
+    assert len(cells["fixmatch"]) == 6 * 4
+
+
+def test_oneshot_cifar10_is_the_table_of_the_paper():
+    study = load("oneshot_cifar10", STUDIES)
+    runs = study.enumerate("paper")
+    expected = {f"fixmatch:{i}@10" for i in range(6)} | {f"boss:{i}" for i in range(6)}
+    assert {r.label_set for r in runs} == expected
+    assert {r.repeat for r in runs} == set(range(4))
+    assert len(runs) == 48
+    assert {(r.num_images, r.network, r.batch_size, r.unlabeled_ratio, r.num_validation)
+            for r in runs} == {(2**25, "wrn-28-2", 64, 7, 5000)}  # fmt: skip
+    assert study.enumerate("short")[0].num_images * 16 == 2**25
+    assert all(r.network == "wrn-10-1" for r in study.enumerate("smoke"))
+
+
+def test_a_users_study_is_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        '"""What it is."""\nfrom boss.study import Run, Study\n'
+        f"STUDY = Study(reproduces='x', runs=lambda budget: [Run(**{FIELDS!r})])\n"
+    )
+    study = load(str(path), STUDIES)
+    assert study.name == "mine"
+    assert study.description == "What it is."
+    assert study.enumerate()[0].label_set == "fixmatch:3@10"
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("x = 1", "does not define STUDY"), ("import nonsense_", "ModuleNotFoundError"),
+    ("1/0", "ZeroDivisionError"), ("def", "SyntaxError"),
+])  # fmt: skip
+def test_a_broken_study_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        load(str(path), STUDIES)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_studies_and_missing_files_are_refused():
+    with pytest.raises(InputError, match="unknown study 'x': choose from oneshot_cifar10, onesh"):
+        load("x", STUDIES)
+    with pytest.raises(InputError, match="no study file"):
+        load("x.py", STUDIES)
+
+
+def test_a_run_listed_twice_is_refused():
+    study = Study(reproduces="", runs=lambda budget: [Run(**FIELDS)] * 2, name="twice")
+    with pytest.raises(InputError, match="lists a run twice"):
+        study.enumerate()
