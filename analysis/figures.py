@@ -238,7 +238,7 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
 
 
 def few_label_sets(means: "pd.Series[float]", most: int) -> list[str]:
-    """The label sets to show, in their order: all, or of more than `most` the lowest and highest."""
+    """The label sets to show, in their order: of more than `most` the lowest and highest."""
     if len(means) <= most:
         return [str(name) for name in means.index]
     order = means.sort_values(kind="stable").index

@@ -656,4 +656,5 @@ def write_picture(part: Picture, folder: Path) -> Iterator[Path]:
             path = folder / f"{part.name}.{ending}"
             metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
             figure.savefig(path, metadata=metadata)
+            figure.set_layout_engine("none")  # laid out once: the second file need not do it again
             yield path

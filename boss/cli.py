@@ -232,7 +232,7 @@ def _run(arguments: argparse.Namespace) -> int:
         why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Busy"
         titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
         print(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
-    spent = sum(display.durations.values(), [])
+    spent = [seconds for took in display.durations.values() for seconds in took]
     if spent:
         print(f"{len(spent)} runs took {duration(sum(spent) / len(spent))} each on average")
     if stop.signals:
@@ -299,7 +299,9 @@ def _status(arguments: argparse.Namespace) -> int:
     counts = {state: 0 for _, state, _ in rows}
     for _, state, _ in rows:
         counts[state] += 1
-    print(f"{study.name} ({rows[0][0].budget}): " + ", ".join(f"{n} {s}" for s, n in counts.items()))
+    print(
+        f"{study.name} ({rows[0][0].budget}): " + ", ".join(f"{n} {s}" for s, n in counts.items())
+    )
     return 0
 
 

@@ -15,7 +15,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +32,8 @@ from boss.study import Run
 State = Literal["finished", "interrupted", "failed", "busy", "not started"]
 ATTEMPTS = 2
 POLL_SECONDS = 0.2
+# What the fork server imports once: torch's optimizers import its compiler, in seconds.
+PRELOAD = ["boss.perform", "sklearn.datasets", "torch._dynamo"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outc
                 continue
             try:
                 kind, content = messages.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 process.join()
                 if told:
                     return Outcome(run, "interrupted"), False
@@ -218,7 +220,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     with _child(_call, function, arguments) as (process, messages):
         try:
             kind, content = messages.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             process.join()
             raise RuntimeError(f"a helper process ended ({_how(process.exitcode)})") from None
     if kind == "returned":
@@ -242,7 +244,7 @@ def _child(
 ) -> Iterator[tuple[multiprocessing.process.BaseProcess, Connection]]:
     """A process from the fork server, and our end of a pipe to it. It is gone afterwards."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["boss.perform"])
+    context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
     process.start()
@@ -257,17 +259,18 @@ def _child(
         ours.close()
 
 
-def _run_child(target: Callable[..., None], arguments: tuple[Any, ...], messages: Connection) -> None:
+def _run_child(
+    target: Callable[..., None], arguments: tuple[Any, ...], messages: Connection
+) -> None:
     # The terminal sends Ctrl-C to the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     target(*arguments, messages)
 
 
 def _tell(messages: Connection, message: Any) -> None:
-    try:
+    # Nobody may be listening any more: who is gone finds out by the end of the pipe.
+    with suppress(OSError):
         messages.send(message)
-    except (BrokenPipeError, ConnectionResetError, OSError):
-        pass  # nobody is listening any more; who is gone finds out by the end of the pipe
 
 
 def _how(exitcode: int | None) -> str:

@@ -22,4 +22,5 @@ def joint(network: nn.Module, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
         Logits, each (n_i, K).
     """
     logits: Tensor = network(torch.cat(tuple(parts)))
-    return logits.split([len(part) for part in parts])
+    sizes = [len(part) for part in parts]
+    return tuple(torch.split(logits, sizes))

@@ -109,7 +109,13 @@ def check(runs: Iterable[Run], place: Place) -> dict[str, str]:
         seen = set()
         for run in (r for r in runs if r.dataset == name):
             # Repeats need the same things.
-            needs = (run.label_set, run.network, run.algorithm, str(run.options), run.num_validation)
+            needs = (
+                run.label_set,
+                run.network,
+                run.algorithm,
+                str(run.options),
+                run.num_validation,
+            )
             if needs in seen:
                 continue
             seen.add(needs)
@@ -180,9 +186,9 @@ def configure_torch(run: Run, place: Place) -> None:
     """Settings of the whole process: one thread by default, so that a processor's results do not
     depend on how many runs share it."""
     torch.set_num_threads(place.threads)
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # fp32 means fp32
-    torch.use_deterministic_algorithms(run.deterministic)
-    if run.deterministic:
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
+    if run.deterministic:  # not called otherwise: it imports torch's compiler, which takes seconds
+        torch.use_deterministic_algorithms(True)
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 

@@ -72,7 +72,12 @@ class EpochOrder:
     def __init__(
         self, num_images: int, batch_size: int, *key: object, device: torch.device
     ) -> None:
-        self.num_images, self.batch_size, self.key, self.device = num_images, batch_size, key, device
+        self.num_images, self.batch_size, self.key, self.device = (
+            num_images,
+            batch_size,
+            key,
+            device,
+        )
         self._epochs: dict[int, Tensor] = {}
 
     def __getitem__(self, step: int) -> Tensor:

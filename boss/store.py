@@ -73,7 +73,7 @@ TABLES: dict[str, pa.Schema] = {
         (
             "best_test_accuracy",
             FLOAT,
-            "maximum over all evaluations of teacher and student: an oracle, chosen on the test set",
+            "maximum over the evaluations of teacher and student: an oracle, on the test set",
         ),
     ),
     "evaluations": _schema(
@@ -98,7 +98,7 @@ TABLES: dict[str, pa.Schema] = {
         ("class_name", TEXT, "name of the class"),
         ("test_accuracy", FLOAT, "share of the test images of this class classified correctly"),
         ("test_count", INT, "test images of this class"),
-        ("predicted_count", INT, "pseudo-labels of this class, used or not, since the last evaluation"),
+        ("predicted_count", INT, "pseudo-labels of this class since the last evaluation"),
         ("pseudo_label_count", INT, "pseudo-labels of this class that were used since then"),
         ("pseudo_label_accuracy", FLOAT, "share of those used that are right"),
     ),
@@ -159,7 +159,7 @@ class Store:
             )
             write_atomically(
                 self.folder / table / f"{run_id}.parquet",
-                lambda path, part=part: pq.write_table(part, path),  # type: ignore[misc]
+                lambda path, part=part: pq.write_table(part, path),
             )
 
     def read(self, table: str, run_ids: Iterable[str] | None = None) -> pd.DataFrame:

@@ -142,9 +142,9 @@ class Training:
         for name in ("student", "teacher", "algorithm", "optimizer", "streams"):
             getattr(self, name).load_state_dict(state[name])
         device = self.totals.losses.device
-        self.totals = Totals(
-            **{k: v.to(device) if isinstance(v, Tensor) else v for k, v in state["totals"].items()}
-        )
+        totals: dict[str, Any] = state["totals"]
+        for name, value in totals.items():
+            setattr(self.totals, name, value.to(device) if isinstance(value, Tensor) else value)
         for name in ("step", "seconds", "evaluations", "class_evaluations"):
             setattr(self, name, state[name])
 
@@ -230,7 +230,7 @@ def train(
     evaluation_steps = config.evaluation_steps()
     student, teacher, streams = training.student, training.teacher, training.streams
     averaged, trained = list(teacher.parameters()), list(student.parameters())
-    move_average = get_ema_multi_avg_fn(config.teacher_decay)
+    move_average = get_ema_multi_avg_fn(config.teacher_decay)  # type: ignore[no-untyped-call]
 
     def view(kind: str, images: Tensor) -> Tensor:  # (U, C, H, W) uint8 -> [-1, 1]
         # Every view starts from a weak draw of its own; "strong" goes on from there.
@@ -298,7 +298,7 @@ def _record(training: Training, data: TrainingData, config: TrainConfig) -> None
     """Evaluate both networks and append their rows (`boss.store.TABLES` says what they mean)."""
     totals = training.totals
     losses = (totals.losses / totals.steps).tolist()
-    predicted, used, right = totals.pseudo_labels.tolist()  # each per class (K,)
+    _, used, right = totals.pseudo_labels.tolist()  # each per class (K,)
     for name, network in (("teacher", training.teacher), ("student", training.student)):
         test = evaluate(network, data.test, precision=config.precision)
         validation = None

@@ -269,8 +269,8 @@ def test_autocontrast_table_for_every_range() -> None:
 
 
 def test_blend_for_every_pair_of_levels() -> None:
-    grey = np.arange(256, dtype=np.uint8)
-    first = np.repeat(grey[:, None], 256, 1)
+    gray = np.arange(256, dtype=np.uint8)
+    first = np.repeat(gray[:, None], 256, 1)
     second = np.ascontiguousarray(first.T)
     for level in range(1, NUM_LEVELS + 1):
         factor = level * 1.8 / 10 + 0.1
@@ -380,11 +380,11 @@ def test_to_float_types() -> None:
 
 
 def test_truncation_of_the_reference_lowers_47_levels() -> None:
-    grey = np.arange(256)
-    x = grey.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
+    gray = np.arange(256)
+    x = gray.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
     entered = ((x * np.float32(0.5) + np.float32(0.5)) * np.float32(255)).astype(np.uint8)
-    assert ((grey - entered) == 1).sum() == 47
-    assert ((grey - entered) == 0).sum() == 256 - 47
+    assert ((gray - entered) == 1).sum() == 47
+    assert ((gray - entered) == 0).sum() == 256 - 47
 
 
 # Draws ------------------------------------------------------------------------------------
@@ -496,7 +496,9 @@ def test_pure_and_blind_to_global_random_state() -> None:
         weak_draws, draws = weak.draw(16, g), strong.draw(16, g)
         copies = [d.clone() for d in (*weak_draws, *draws)]
         view = weak(images, weak_draws)
-        results.append((view, *strong(view, draws), *strong(view, draws)))
+        strong(images, draws)
+        results.append((view.clone(), *strong(view, draws), *strong(view, draws)))
+        assert torch.equal(view, results[-1][0])
         assert all(map(torch.equal, copies, (*weak_draws, *draws)))
         assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(images, before)

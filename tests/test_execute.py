@@ -12,8 +12,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from boss.execute import Outcome, Stop, execute, in_child, states
 from boss.errors import InputError
+from boss.execute import Outcome, Stop, execute, in_child, states
 from boss.place import Place
 from boss.store import Store
 from boss.study import Run
@@ -112,7 +112,9 @@ def test_a_killed_worker_costs_nothing_but_its_own_retry(place):
     [(run, error)] = display.of("retried")
     assert run == LONG
     assert "SIGKILL" in error
-    resumed = [p["resumed_at"] for r, p in display.of("progressed") if "resumed_at" in p and r == LONG]
+    resumed = [
+        p["resumed_at"] for r, p in display.of("progressed") if "resumed_at" in p and r == LONG
+    ]
     assert resumed[0] == 0
     assert resumed[1] > 0
     interrupted = tables(place)

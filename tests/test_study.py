@@ -30,10 +30,7 @@ def test_the_id_is_the_same_in_every_process_and_for_every_spelling_of_a_number(
     assert Run(**FIELDS, momentum=0.9, options={"threshold": 0.95}).id == run.id
     one = dataclasses.replace(run, teacher_decay=0)
     assert one.id == dataclasses.replace(run, teacher_decay=0.0).id
-    code = (
-        "from boss.study import Run; "
-        f"print(Run(**{FIELDS!r}, options={{'threshold': 0.95}}).id)"
-    )
+    code = f"from boss.study import Run; print(Run(**{FIELDS!r}, options={{'threshold': 0.95}}).id)"
     out = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": "7"},

@@ -1,4 +1,4 @@
-"""The loop: schedule, decay, averaging, resume, logs; against hand-worked numbers and plain code."""
+"""The loop: schedule, decay, averaging, resume, logs; by hand and against plain code."""
 
 import copy
 import dataclasses
@@ -136,7 +136,9 @@ def test_one_step_equals_plain_code(digits):
     first = weak(u, weak.draw(16, generator))
     second = weak(u, weak.draw(16, generator))
     second = to_float(*strong(second, strong.draw(16, generator)), dtype=torch.float64)
-    images = torch.cat([to_float(x, dtype=torch.float64), to_float(first, dtype=torch.float64), second])
+    images = torch.cat(
+        [to_float(x, dtype=torch.float64), to_float(first, dtype=torch.float64), second]
+    )
     logits = network(images).split([8, 16, 16])
     probs = logits[1].detach().softmax(1)
     ce = torch.nn.CrossEntropyLoss(reduction="none")
@@ -184,7 +186,9 @@ def test_the_same_run_gives_the_same_bits_whatever_the_global_seed(digits):
     for seed in (1, 2):
         torch.manual_seed(seed)
         training, _ = train_run(RUN, digits)
-        results.append((weights(training.teacher), training.evaluations, training.class_evaluations))
+        results.append(
+            (weights(training.teacher), training.evaluations, training.class_evaluations)
+        )
     assert torch.equal(results[0][0], results[1][0])
     assert results[0][1:] == results[1][1:]
 
@@ -331,7 +335,9 @@ def test_logs_by_hand(digits):
         guess = torch.cat([s.pseudo_label for s, _ in steps])
         truth = torch.cat([t for _, t in steps])
         assert (row["step"], row["images_seen"]) == (4 * i + 4, 32 * i + 32)
-        assert row["supervised_loss"] == pytest.approx(sum(s.supervised.item() for s, _ in steps) / 4)
+        assert row["supervised_loss"] == pytest.approx(
+            sum(s.supervised.item() for s, _ in steps) / 4
+        )
         mean = sum(s.unsupervised.item() for s, _ in steps) / 4
         assert row["unsupervised_loss"] == pytest.approx(mean)
         assert row["used_share"] == pytest.approx(used.sum().item() / 64)

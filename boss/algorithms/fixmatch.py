@@ -5,7 +5,6 @@ Dimensions: B labeled images, U = mu * B unlabeled ones, K classes.
 
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss

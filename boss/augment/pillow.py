@@ -1,10 +1,10 @@
 """Pillow's 8-bit arithmetic on batches, bit for bit (Pillow 10 to 13; needs no Pillow).
 
 N images, C channels (1 or 3), H = W = size in pixels, P = H * W; images are uint8 or hold
-whole grey levels in float32, so that every sum below is exact.
+whole gray levels in float32, so that every sum below is exact.
 
 A map is a source pixel for each pixel of the result (P,), with a flag that says whether it
-lies inside the image. A lookup table is one new grey level for each of the 256 old ones.
+lies inside the image. A lookup table is one new gray level for each of the 256 old ones.
 """
 
 import functools
@@ -49,9 +49,9 @@ def affine_map(matrix: Matrix, size: int) -> tuple[Tensor, Tensor]:
 
 
 def solarize_table(threshold: int) -> Tensor:
-    """ImageOps.solarize: grey levels from `threshold` on are inverted; uint8 (256,)."""
-    grey = torch.arange(256)
-    return torch.where(grey < threshold, grey, 255 - grey).to(torch.uint8)
+    """ImageOps.solarize: gray levels from `threshold` on are inverted; uint8 (256,)."""
+    value = torch.arange(256)
+    return torch.where(value < threshold, value, 255 - value).to(torch.uint8)
 
 
 def posterize_table(bits: int) -> Tensor:
@@ -61,7 +61,7 @@ def posterize_table(bits: int) -> Tensor:
 
 @functools.cache
 def autocontrast_tables() -> Tensor:
-    """ImageOps.autocontrast for each darkest and lightest grey level that a channel can have.
+    """ImageOps.autocontrast for each darkest and lightest gray level that a channel can have.
 
     The table is fixed by these two levels. Pillow truncates a product in double precision,
     which now and then falls just short of a whole number; looked up, that is the same on
@@ -70,14 +70,14 @@ def autocontrast_tables() -> Tensor:
     Returns:
         uint8 (32896, 256); the row of (low, high) is `autocontrast_row`. 8.4 MB.
     """
-    grey = torch.arange(256, dtype=torch.float64)
+    value = torch.arange(256, dtype=torch.float64)
     white = torch.tensor(255.0, dtype=torch.float64)  # a number would be multiplied by 1 / range
     tables = []
     for high in range(256):
         low = torch.arange(high, dtype=torch.float64)[:, None]
         scale = white / (high - low)
-        stretched = (grey * scale + (-low * scale)).trunc().clamp(0, 255)
-        tables += [stretched, grey[None]]  # low == high: left alone
+        stretched = (value * scale + (-low * scale)).trunc().clamp(0, 255)
+        tables += [stretched, value[None]]  # low == high: left alone
     return torch.cat(tables).to(torch.uint8)
 
 
@@ -90,7 +90,7 @@ def equalize_tables(levels: Tensor, high: Tensor, where: Tensor, otherwise: Tens
     """ImageOps.equalize for the channels that are to be equalized.
 
     Args:
-        levels: int64 (N, C, P), the grey levels.
+        levels: int64 (N, C, P), the gray levels.
         high: int64 (N, C), the highest of them.
         where: bool (N, 1), the images to equalize.
         otherwise: uint8 (N, C, 256), the tables of the others. For those to equalize it must
@@ -127,7 +127,7 @@ def gray(x: Tensor) -> Tensor:
 
 
 def mean_level(luminance: Tensor) -> Tensor:
-    """The mean grey level as ImageEnhance.Contrast rounds it: (N, 1, P) -> (N, 1, 1), float32."""
+    """The mean gray level as ImageEnhance.Contrast rounds it: (N, 1, P) -> (N, 1, 1), float32."""
     pixels = luminance.shape[2]
     total = luminance.sum(2, keepdim=True).to(torch.int64)
     return ((2 * total + pixels) // (2 * pixels)).to(torch.float32)
@@ -163,12 +163,12 @@ def blend(degenerate: Tensor, x: Tensor, factor: Tensor) -> Tensor:
 
     With factor 1 the result is x, exactly, whatever whole number the degenerate holds.
     Product and sum are rounded one after the other, as in Pillow built for x86-64. Where a
-    compiler fuses the two (Pillow on Arm; a fusing compiler here), 0.3% of all pairs of grey
+    compiler fuses the two (Pillow on Arm; a fusing compiler here), 0.3% of all pairs of gray
     levels differ by 1 at the factors 1.36 and 1.72, and none at the other seven.
 
     Args:
-        degenerate: float32 (N, C, P), whole grey levels.
-        x: float32 (N, C, P), whole grey levels; overwritten.
+        degenerate: float32 (N, C, P), whole gray levels.
+        x: float32 (N, C, P), whole gray levels; overwritten.
         factor: float32 (N, 1, P).
 
     Returns:

@@ -12,9 +12,10 @@ from boss.errors import InputError
 def to_float(
     images: Tensor, keep: Tensor | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Grey levels 0..255 to [-1, 1] by x * 2 / 255 - 1, as FixMatch's reference code does.
+    """Gray levels 0..255 to [-1, 1] by x * 2 / 255 - 1, as FixMatch's reference code does.
 
-    Computed in float32 and then converted to `dtype`.
+    Computed in float32 and then converted to `dtype`. (For strong views the reference takes
+    (x / 255 - 0.5) / 0.5 in float64, which can differ in the last bit of a float32.)
 
     Args:
         images: uint8 (N, C, H, W).

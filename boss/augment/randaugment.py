@@ -88,7 +88,7 @@ class RandAugment:
     Deviations from the reference:
 
     * Images stay uint8. The reference takes them to [-1, 1] and back and truncates, which
-      lowers 47 of the 256 grey levels by one on entry.
+      lowers 47 of the 256 gray levels by one on entry.
     * The rules for sizes other than 32 and 96: translations shrink below 32 pixels and
       cutout is min(16, size // 2). At 32 and 96 pixels both give the reference's numbers,
       l pixels and 16.
@@ -220,11 +220,11 @@ class RandAugment:
         x = table.gather(2, levels)
 
         smooth = pillow.smooth(x.view(shape))
-        grey_levels = x.to(torch.float32)
-        gray = pillow.gray(grey_levels)  # (N, 1, P)
+        x_float = x.to(torch.float32)
+        gray = pillow.gray(x_float)  # (N, 1, P)
         mean = pillow.mean_level(gray)  # (N, 1, 1)
         degenerate = smooth.mul_(by_smooth).add_(gray * by_gray + mean * by_mean)
-        x = pillow.blend(degenerate, grey_levels, tables.factor.index_select(0, factor)[:, None])
+        x = pillow.blend(degenerate, x_float, tables.factor.index_select(0, factor)[:, None])
         return x.view(shape), alpha
 
 

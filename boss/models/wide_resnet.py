@@ -71,13 +71,16 @@ class Block(nn.Module):
         self.norm2 = NormActivate(channels_out, norm_momentum)
         self.conv2 = Conv(channels_out, channels_out, 3)
         self.shortcut = (
-            nn.Identity() if channels_in == channels_out else Conv(channels_in, channels_out, 1, stride)
+            nn.Identity()
+            if channels_in == channels_out
+            else Conv(channels_in, channels_out, 1, stride)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.norm1(x)
-        residual = self.conv2(self.norm2(self.conv1(activated)))
-        return self.shortcut(activated if self.activate_before_residual else x) + residual
+        residual: Tensor = self.conv2(self.norm2(self.conv1(activated)))
+        shortcut: Tensor = self.shortcut(activated if self.activate_before_residual else x)
+        return shortcut + residual
 
 
 class WideResNet(nn.Module):

@@ -1,0 +1,303 @@
+"""The report as a whole: what is written, from whatever a store may hold."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+import analysis
+from analysis import figures
+from analysis.report import Report, escape, report
+from boss.errors import InputError
+from boss.store import TABLES, Store
+from boss.study import Run
+
+from .analysis_data import grid_of_runs, make_run, rows, write_store
+
+ROOT = Path(analysis.__file__).parents[1]
+ALWAYS = ["algorithms", "class_accuracy", "protocols", "variance", "spread", "settings", "runs"]
+
+
+def make_report(results: Path, **arguments: object) -> Report:
+    defaults = {"reference": None, "published": None, "reproduces": "Table 1 of a publication"}
+    return report("synthetic", results, **(defaults | arguments))  # type: ignore[arg-type]
+
+
+def report_on(results: Path, runs: list[Run], **store: object) -> tuple[Report, str]:
+    write_store(results, runs, **store)  # type: ignore[arg-type]
+    written = make_report(results)
+    return written, (written.folder / "report.md").read_text(encoding="utf-8")
+
+
+def names(paths: list[Path]) -> set[str]:
+    return {path.name for path in paths}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A results folder and one of reference results."""
+    results, reference = (tmp_path_factory.mktemp(name) for name in ("results", "reference"))
+    write_store(results, grid_of_runs())
+    write_store(reference, grid_of_runs(num_label_sets=2, num_repeats=2))
+    return results, reference
+
+
+@pytest.fixture(scope="module")
+def written(folders: tuple[Path, Path]) -> Report:
+    return make_report(
+        folders[0],
+        reference=folders[1],
+        published="empirical_perspectives_table1.csv",
+        description="What this study is for.",
+    )
+
+
+def test_every_file_is_there_and_on_the_page(written: Report) -> None:
+    page = (written.folder / "report.md").read_text(encoding="utf-8")
+    assert written.warnings == []
+    expected = {f"{name}.csv" for name in [*ALWAYS, "published", "reference"]}
+    assert expected <= names(written.tables)
+    for path in [*written.tables, *written.figures]:
+        assert path.stat().st_size > 0
+    on_disk = {p for p in written.folder.rglob("*.*") if p.name != "report.md"}
+    assert on_disk == {*written.tables, *written.figures}
+    shown = set(re.findall(r"\]\((figures/[^)]+\.png)\)", page))
+    assert shown == {f"figures/{p.name}" for p in written.figures if p.suffix == ".png"}
+    for text in (
+        "Table 1 of a publication",
+        "What this study is for.",
+        "short, cifar10",
+        "24 runs",
+    ):
+        assert text in page
+    for section in ("Algorithms", "Beside the publication", "Beside the reference", "Settings"):
+        assert re.search(rf"^## \d+\. {section}", page, re.MULTILINE)
+
+
+def test_figures_of_the_study(written: Report) -> None:
+    stems = {p.stem for p in written.figures}
+    assert {"accuracy_by_label_set", "class_accuracy_heatmap", "convergence"} <= stems
+    assert {"pseudo_labels", "variance_fixmatch"} <= stems
+    assert sum(stem.startswith("convergence_fixmatch-") for stem in stems) == 2
+    for path in written.figures:
+        if path.suffix == ".png":
+            image = imread(path)
+            assert image.shape[1] > 800
+            assert image.shape[0] < 2400
+            assert image[..., :3].std() > 0.05  # something is drawn
+
+
+def test_numeric_tables_hold_full_precision(written: Report) -> None:
+    table = pd.read_csv(written.folder / "tables" / "class_accuracy.csv")
+    assert {"mean_percent", "sd_percent", "n"} <= set(table.columns)
+    wanted = [100 * rows(make_run(label_set="fixmatch:0@10", repeat=i))[0]["last_accuracy"]
+              for i in range(4)]  # fmt: skip
+    row = table[(table["variant"] == "fixmatch") & (table["metric"] == "All")].iloc[0]
+    assert row["mean_percent"] == pytest.approx(np.mean(wanted), abs=1e-12)
+
+
+def test_latex_is_escaped(written: Report) -> None:
+    text = (written.folder / "tables" / "algorithms.tex").read_text(encoding="utf-8")
+    body = text.split("\n", 1)[1].replace("{!}{%\n", "")
+    assert "\\caption{" in body
+    assert "\\label{tab:synthetic-algorithms}" in body
+    assert "95\\% interval" in body
+    assert not re.search(r"(?<!\\)[%#_]", body)
+    assert "±" not in (written.folder / "tables" / "class_accuracy.tex").read_text("utf-8")
+    assert escape("50% a_b ± \\^{") == r"50\% a\_b $\pm$ \textbackslash{}\textasciicircum{}\{"
+
+
+def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    write_store(tmp_path, grid_of_runs(num_label_sets=2, num_repeats=2))
+    digests = []
+    for _ in range(2):
+        again = make_report(tmp_path)
+        files = sorted(path for path in again.folder.rglob("*.*"))
+        digests.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files})
+    assert digests[0] == digests[1]
+
+
+def test_files_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+    write_store(tmp_path, [make_run()])
+    old = make_report(tmp_path).folder / "figures" / "old.png"
+    old.touch()
+    make_report(tmp_path)
+    assert not old.exists()
+
+
+def test_no_finished_run_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no finished run in .*: boss-study run synthetic$"):
+        make_report(tmp_path)
+
+
+def test_one_run_alone(tmp_path: Path) -> None:
+    written, page = report_on(tmp_path, [make_run()])
+    assert {f"{name}.csv" for name in ALWAYS} <= names(written.tables)
+    assert " ± -" in page
+    assert "nan" not in page.lower()
+    assert not any(name.startswith("variance") for name in names(written.figures))
+
+
+def test_one_label_set(tmp_path: Path) -> None:
+    _, page = report_on(tmp_path, [make_run(repeat=i) for i in range(3)], has_student=False)
+    assert "nan" not in page.lower()
+    table = pd.read_csv(tmp_path / "synthetic/report/tables/variance.csv")
+    assert table["repeat_variance"].notna().all()
+    assert table["share"].isna().all()
+
+
+def test_one_repeat(tmp_path: Path) -> None:
+    _, page = report_on(tmp_path, grid_of_runs(num_label_sets=3, num_repeats=1))
+    assert "nan" not in page.lower()
+
+
+def test_no_pseudo_labels_no_such_figures(tmp_path: Path) -> None:
+    written, page = report_on(tmp_path, grid_of_runs(("supervised",), 2, 2))
+    assert not any("pseudo" in name for name in names(written.figures))
+    assert "Pseudo-labels" not in page
+
+
+def test_two_classes_named_by_numbers(tmp_path: Path) -> None:
+    # The path of the data set is the user's own; its stem stands on the page.
+    runs = grid_of_runs(num_label_sets=3, num_repeats=2, dataset="/data/two.npz")
+    _, page = report_on(tmp_path, runs, classes=("0", "1"))
+    assert "short, two, wrn-10-1" in page
+
+
+def test_a_hundred_classes(tmp_path: Path) -> None:
+    classes = tuple(f"class_{i}" for i in range(100))
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2, dataset="cifar100")
+    written, page = report_on(tmp_path, runs, classes=classes)
+    header = next(line for line in page.splitlines() if "best on test (oracle)" in line)
+    assert header.count("class_") == 12
+    numbers = pd.read_csv(written.folder / "tables" / "class_accuracy.csv")
+    assert numbers["metric"].nunique() == 103
+    for path in written.figures:
+        if path.suffix == ".png":
+            assert imread(path).shape[0] < 2400
+
+
+def test_several_budgets_stand_apart(tmp_path: Path) -> None:
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2)
+    runs += grid_of_runs(num_label_sets=2, num_repeats=2, budget="smoke", num_images=6400)
+    written, page = report_on(tmp_path, runs)
+    stems = {p.stem for p in written.figures}
+    assert {s for s in stems if s.startswith("accuracy_by_label_set_")} == {
+        "accuracy_by_label_set_short-num-images-120000",
+        "accuracy_by_label_set_smoke-num-images-6400",
+    }
+    assert "experiment" in page
+
+
+def test_unreadable_parts_become_warnings(tmp_path: Path) -> None:
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2)
+    write_store(tmp_path, runs)
+    for table, run in zip(TABLES, runs, strict=False):
+        (tmp_path / "synthetic" / table / f"{run.id}.parquet").write_bytes(b"half a file")
+    (tmp_path / "synthetic" / "evaluations" / f"{runs[3].id}.parquet").unlink()
+    written = make_report(tmp_path)
+    text = "\n".join(written.warnings)
+    for table, run in zip(TABLES, runs, strict=False):
+        assert f"{table}/{run.id}.parquet" in text
+    assert f"supervised fixmatch:1@10 #1 ({runs[3].id})" in text
+    assert text in (written.folder / "report.md").read_text("utf-8").replace("\n- ", "\n")
+    used = pd.read_csv(written.folder / "tables" / "runs.csv")["run_id"]
+    assert set(used) == {run.id for run in runs[4:]}
+
+
+def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> None:
+    run = make_run()
+    row, evaluations, class_evaluations = rows(run)
+    Store(tmp_path, "synthetic").write(
+        row | {"last_accuracy": row["last_accuracy"] - 0.01}, evaluations, class_evaluations
+    )
+    assert make_report(tmp_path).warnings == [
+        f"class accuracies do not add up to the accuracy of 1 runs: {run.id}"
+    ]
+
+
+def test_a_publication_about_one_label_set_chooses_it(tmp_path: Path) -> None:
+    write_store(tmp_path, grid_of_runs(("fixmatch",), 5, 2))
+    written = make_report(tmp_path, published="empirical_perspectives_table2.csv")
+    assert "runs_of_fixmatch-3-10.csv" in names(written.tables)
+    assert "convergence_fixmatch-3-10.png" in names(written.figures)
+
+
+def test_a_publication_on_other_data_is_not_compared(tmp_path: Path) -> None:
+    write_store(tmp_path, [make_run(dataset="digits")])
+    written = make_report(tmp_path, published="empirical_perspectives_table1.csv")
+    assert len(written.warnings) == 1
+    assert "needs runs on cifar10" in written.warnings[0]
+    assert "published.csv" not in names(written.tables)
+
+
+def test_a_reference_without_this_study(tmp_path: Path) -> None:
+    write_store(tmp_path / "results", [make_run()])
+    written = make_report(tmp_path / "results", reference=tmp_path / "reference")
+    assert written.warnings == []
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="a superuser may write anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    write_store(tmp_path, [make_run()])
+    (tmp_path / "synthetic").chmod(0o500)
+    try:
+        with pytest.raises(InputError, match="cannot write the report to"):
+            make_report(tmp_path)
+    finally:
+        (tmp_path / "synthetic").chmod(0o700)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    write_store(tmp_path, [make_run()])
+    (tmp_path / "synthetic" / "report").touch()
+    with pytest.raises(InputError, match="cannot write the report to"):
+        make_report(tmp_path)
+
+
+def test_labels_of_curves_do_not_overlap() -> None:
+    wanted = np.array([96.0, 97.0, 5.0, 96.5, 100.0])
+    placed = figures.spread_out(wanted, gap=5, low=0, high=100)
+    assert np.diff(np.sort(placed)).min() >= 5 - 1e-9
+    assert list(np.argsort(placed)) == list(np.argsort(wanted))
+    assert placed.max() <= 100
+    assert placed[2] == 5
+    assert list(figures.spread_out(np.array([10.0, 50.0]), 5, 0, 100)) == [10, 50]
+
+
+def test_analysis_never_imports_torch() -> None:
+    code = "import sys, analysis.report; print('torch' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
+
+
+def test_analysis_works_under_another_name(tmp_path: Path) -> None:
+    # As in the wheel, where it is a folder of data that the command loads by its path.
+    write_store(tmp_path, [make_run()])
+    code = f"""
+import importlib.util, sys
+from pathlib import Path
+folder = Path({str(ROOT / "analysis")!r})
+spec = importlib.util.spec_from_file_location(
+    "elsewhere", folder / "__init__.py", submodule_search_locations=[str(folder)])
+module = importlib.util.module_from_spec(spec)
+sys.modules["elsewhere"] = module
+spec.loader.exec_module(module)
+report = importlib.import_module("elsewhere.report")
+report.report("synthetic", Path({str(tmp_path)!r}), reference=None, reproduces="",
+              published="empirical_perspectives_table1.csv")
+print("analysis" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

@@ -1,0 +1,248 @@
+"""Every formula worked out by hand once, and against another way to compute it."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, stats
+
+from analysis import statistics
+
+
+def runs_frame(groups: dict[str, list[float]]) -> pd.DataFrame:
+    """One row per run: label_set, repeat, percent."""
+    rows = [
+        {"label_set": name, "repeat": repeat, "percent": value}
+        for name, values in groups.items()
+        for repeat, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=["label_set", "repeat", "percent"])
+
+
+def random_frame(seed: int, counts: list[int], between: float = 3.0) -> pd.DataFrame:
+    """Normal label set and repeat effects (standard deviations `between` and 1)."""
+    rng = np.random.default_rng(seed)
+    return runs_frame(
+        {
+            f"boss:{j}": list(50 + between * rng.normal() + rng.normal(size=n))
+            for j, n in enumerate(counts)
+        }
+    )
+
+
+def test_moments_by_hand() -> None:
+    # 1, 2, 6: mean 3, squared deviations 4 + 1 + 9 = 14, over n - 1 = 2: 7.
+    table = statistics.moments(
+        runs_frame({"b": [1, 2, 6], "a": [5]}), by=["label_set"], value="percent"
+    )
+    assert list(table["label_set"]) == ["b", "a"]  # in their order, not the alphabet's
+    assert list(table["mean"]) == [3, 5]
+    assert table["sd"][0] == pytest.approx(math.sqrt(7))
+    assert math.isnan(table["sd"][1])
+    assert list(table["n"]) == [3, 1]
+
+
+def test_t_interval_by_hand_and_against_scipy() -> None:
+    # 1, 2, 6: 3 +- 4.302653 * sqrt(7) / sqrt(3), from a printed table of Student's t.
+    interval = statistics.t_interval(np.array([1.0, 2.0, 6.0]))
+    assert interval == pytest.approx((3 - 6.572411, 3 + 6.572411), abs=1e-5)
+    values = np.random.default_rng(0).normal(size=9)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert statistics.t_interval(values) == pytest.approx((low, high))
+    assert all(math.isnan(end) for end in statistics.t_interval(np.array([1.0])))
+
+
+def test_cluster_mean_weighs_label_sets_equally() -> None:
+    # Means 1, 2, 6 of label sets with 2, 1 and 3 runs: as `test_t_interval_by_hand`.
+    mean = statistics.cluster_mean(
+        runs_frame({"a": [0, 2], "b": [2], "c": [5, 6, 7]}), value="percent"
+    )
+    assert mean.mean == 3
+    assert mean.interval == pytest.approx((3 - 6.572411, 3 + 6.572411), abs=1e-5)
+    assert (mean.num_runs, mean.num_label_sets) == (6, 3)
+    assert mean.interval_over == "label sets"
+
+
+def test_cluster_mean_of_one_label_set_says_that_it_is_over_repeats() -> None:
+    mean = statistics.cluster_mean(runs_frame({"a": [1, 2, 6]}), "percent")
+    assert mean.interval_over == "repeats of one label set"
+    assert mean.interval.high == pytest.approx(9.572411, abs=1e-5)
+    single = statistics.cluster_mean(runs_frame({"a": [1]}), "percent")
+    assert (single.mean, single.interval_over) == (1, "")
+    assert math.isnan(single.interval.low)
+    assert math.isnan(statistics.cluster_mean(runs_frame({}), "percent").mean)
+
+
+def test_cluster_mean_covers_the_truth() -> None:
+    # 95% of the intervals hold the true mean (binomial sd of 300 draws: 1.3%); treating runs as
+    # independent would hold it far less often.
+    hits = naive = 0
+    for seed in range(300):
+        frame = random_frame(seed, [4] * 5)
+        interval = statistics.cluster_mean(frame, "percent").interval
+        hits += interval.low <= 50 <= interval.high
+        interval = statistics.t_interval(frame["percent"].to_numpy())
+        naive += interval.low <= 50 <= interval.high
+    assert 0.91 < hits / 300 < 0.99
+    assert naive / 300 < 0.75
+
+
+def test_cluster_bootstrap_against_every_possible_resample() -> None:
+    # Label sets {0, 4} and {10}: all equally likely resamples, listed.
+    groups = [[0.0, 4.0], [10.0]]
+    means = []
+    for drawn in itertools.product(range(2), repeat=2):
+        choices = [
+            [np.mean(draw) for draw in itertools.product(groups[j], repeat=len(groups[j]))] * 2
+            if len(groups[j]) == 1
+            else [np.mean(draw) for draw in itertools.product(groups[j], repeat=len(groups[j]))]
+            for j in drawn
+        ]
+        # Equal weight per drawn pair of label sets: repeat the shorter lists.
+        longest = max(len(c) for c in choices)
+        choices = [c * (longest // len(c)) for c in choices]
+        pairs = [np.mean(pair) for pair in itertools.product(*choices)]
+        means += pairs * (16 // len(pairs))
+    expected = np.quantile(means, [0.025, 0.975])
+    interval = statistics.cluster_bootstrap(
+        runs_frame({"a": groups[0], "b": groups[1]}),
+        "percent",
+        num_resamples=50_000,
+        rng=np.random.default_rng(0),
+    )
+    assert interval == pytest.approx(expected, abs=0.01)
+
+
+def test_cluster_bootstrap_is_repeatable_and_needs_two_label_sets() -> None:
+    frame = random_frame(0, [3, 5, 2, 4])
+    first, second = (
+        statistics.cluster_bootstrap(
+            frame, "percent", num_resamples=500, rng=np.random.default_rng(7)
+        )
+        for _ in range(2)
+    )
+    assert first == second
+    one = statistics.cluster_bootstrap(
+        frame[:3], "percent", num_resamples=9, rng=np.random.default_rng(0)
+    )
+    assert math.isnan(one.low)
+
+
+def test_pairs_meet_by_label_set_and_repeat_not_by_row() -> None:
+    ours = runs_frame({"a": [10, 20], "b": [30, 40]})
+    baseline = runs_frame({"a": [1, 2], "b": [3, 4], "c": [9, 9]}).iloc[::-1]
+    both = statistics.pairs(ours, baseline, "percent")
+    assert list(both["difference"]) == [9, 18, 27, 36]
+    with pytest.raises(pd.errors.MergeError):
+        statistics.pairs(ours, pd.concat([baseline, baseline]), "percent")
+
+
+def test_compare_by_hand() -> None:
+    # Differences a: 1, 3 (mean 2), b: 4, 0 (mean 2), c: -1 (mean -1): mean 1, sd of means
+    # sqrt(3), half width 4.302653 * sqrt(3) / sqrt(3).
+    ours = runs_frame({"a": [11, 23], "b": [34, 40], "c": [49]})
+    baseline = runs_frame({"a": [10, 20], "b": [30, 40], "c": [50, 70]})
+    result = statistics.compare(ours, baseline, "percent")
+    assert result.difference.mean == pytest.approx(1)
+    assert result.difference.interval == pytest.approx((1 - 4.302653, 1 + 4.302653), abs=1e-5)
+    assert (result.num_pairs, result.num_wins, result.num_ties) == (5, 3, 1)
+
+
+def test_pairing_removes_what_pairs_share() -> None:
+    shared = random_frame(0, [4] * 6, between=20)
+    result = statistics.compare(shared.assign(percent=shared["percent"] + 2), shared, "percent")
+    assert result.difference.interval == pytest.approx((2, 2))
+
+
+def test_variance_components_by_hand_balanced() -> None:
+    # Means 2, 6, 10 of two runs each: MSB = 2 * (16 + 0 + 16) / 2 = 32, MSW = (2 + 2 + 2) / 3 = 2,
+    # between (32 - 2) / 2 = 15, share 15 / 17.
+    parts = statistics.variance_components(
+        runs_frame({"a": [1, 3], "b": [5, 7], "c": [9, 11]}), "percent"
+    )
+    assert (parts.label_set, parts.repeat) == pytest.approx((15, 2))
+    assert parts.share == pytest.approx(15 / 17)
+    assert (parts.num_runs, parts.num_label_sets, parts.is_clipped) == (6, 3, False)
+
+
+def test_variance_components_by_hand_unbalanced() -> None:
+    # a: 0, 2 (mean 1); b: 4, 6, 8 (mean 6): mean of all 4, MSB = 2 * 9 + 3 * 4 = 30,
+    # MSW = (2 + 8) / 3, n_0 = 5 - 13 / 5 = 2.4, between (30 - 10 / 3) / 2.4 = 100 / 9.
+    parts = statistics.variance_components(runs_frame({"a": [0, 2], "b": [4, 6, 8]}), "percent")
+    assert (parts.label_set, parts.repeat) == pytest.approx((100 / 9, 10 / 3))
+
+
+def test_variance_components_against_their_expectation() -> None:
+    # Averaged over many draws they are unbiased, with equal and unequal numbers of repeats.
+    for counts in ([4] * 6, [2, 7, 3, 5, 4, 2]):
+        parts = [
+            statistics.variance_components(random_frame(seed, counts), "percent")
+            for seed in range(300)
+        ]
+        assert np.mean([p.label_set for p in parts]) == pytest.approx(9, rel=0.15)
+        assert np.mean([p.repeat for p in parts]) == pytest.approx(1, rel=0.05)
+
+
+def test_variance_components_clip_a_negative_estimate_and_say_so() -> None:
+    parts = statistics.variance_components(runs_frame({"a": [0, 10], "b": [1, 9]}), "percent")
+    assert (parts.label_set, parts.share, parts.is_clipped) == (0, 0, True)
+    assert parts.share_interval.low == 0
+
+
+def test_variance_components_where_they_are_undefined() -> None:
+    one_set = statistics.variance_components(runs_frame({"a": [1, 3]}), "percent")
+    assert one_set.repeat == 2
+    assert math.isnan(one_set.label_set)
+    assert math.isnan(one_set.share)
+    no_repeats = statistics.variance_components(runs_frame({"a": [1], "b": [3]}), "percent")
+    assert math.isnan(no_repeats.repeat)
+    assert math.isnan(no_repeats.label_set)
+    constant = statistics.variance_components(runs_frame({"a": [1, 1], "b": [1, 1]}), "percent")
+    assert math.isnan(constant.share)
+    assert math.isnan(constant.share_interval.low)
+
+
+def test_share_interval_equals_the_exact_one_for_equal_numbers() -> None:
+    # F = MSB / MSW; share between (F / F_0.975 - 1) / (F / F_0.975 + n - 1) and the same with
+    # F_0.025 (Searle, Casella and McCulloch 1992, section 3.6).
+    frame = random_frame(1, [4] * 6, between=1.5)
+    groups = [group.to_numpy() for _, group in frame.groupby("label_set")["percent"]]
+    f = stats.f_oneway(*groups).statistic
+    ends = [f / stats.f.ppf(p, 5, 18) for p in (0.975, 0.025)]
+    expected = [(end - 1) / (end + 3) for end in ends]
+    parts = statistics.variance_components(frame, "percent")
+    assert parts.share_interval == pytest.approx(expected, rel=1e-6)
+
+
+def test_share_interval_covers_the_truth_for_unequal_numbers() -> None:
+    # True share 4 / 5.
+    hits = 0
+    for seed in range(200):
+        parts = statistics.variance_components(random_frame(seed, [2, 6, 3, 4], 2.0), "percent")
+        hits += parts.share_interval.low <= 0.8 <= parts.share_interval.high
+    assert 0.9 < hits / 200 < 0.99
+
+
+def test_class_spread_by_hand() -> None:
+    # Classes 0, 10 and 10, 0 over two runs: the mean never moves, each class by sqrt(50).
+    spread = statistics.class_spread(np.array([[0.0, 10.0], [10.0, 0.0]]))
+    assert spread.sd_of_mean == 0
+    assert spread.mean_class_sd == pytest.approx(math.sqrt(50))
+    assert spread.sd_of_mean_if_independent == pytest.approx(math.sqrt(100) / 2)
+    assert spread.sd_within_run == pytest.approx(math.sqrt(50))
+
+
+def test_class_spread_of_independent_classes() -> None:
+    spread = statistics.class_spread(np.random.default_rng(0).normal(size=(20_000, 10)))
+    assert spread.sd_of_mean == pytest.approx(spread.sd_of_mean_if_independent, rel=0.02)
+    assert spread.sd_of_mean == pytest.approx(spread.mean_class_sd / math.sqrt(10), rel=0.02)
+    assert math.isnan(statistics.class_spread(np.zeros((1, 3))).sd_of_mean)
+    assert math.isnan(statistics.class_spread(np.zeros((3, 1))).sd_within_run)
+
+
+def test_quantiles_are_those_of_the_densities() -> None:
+    # Independent of scipy's inverse functions: integrate Student's density for 2 degrees.
+    area, _ = integrate.quad(lambda t: (2 + t * t) ** -1.5, -4.302653, 4.302653)
+    assert area == pytest.approx(0.95, abs=1e-6)
