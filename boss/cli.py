@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from boss.cost import ESTIMATE, gpu_hours
+from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
 from boss.study import BUDGETS, Run, Study, find, load, select
 
@@ -147,7 +147,7 @@ def _list(arguments: argparse.Namespace) -> int:
         for budget in BUDGETS:
             default = " (default)" if budget == study.default_budget else ""
             print(f"    {budget + default + ':':<17} {_cost(study.enumerate(budget))}")
-    print(f"\nHours are {ESTIMATE}; nothing was measured here.")
+    print(f"\nTimes are {ESTIMATE}; nothing was measured here.")
     return 0
 
 
@@ -156,7 +156,7 @@ def _cost(runs: list[Run]) -> str:
         return ", ".join(dict.fromkeys(values))
 
     hours = gpu_hours(runs)
-    cost = "" if hours is None else f"; about {hours:.2g} hours on one GPU (estimate)"
+    cost = "" if hours is None else f"; about {duration(3600 * hours)} on one GPU (estimate)"
     steps = join([f"{run.num_steps:,}" for run in runs])
     return (
         f"{len(runs)} runs on {join([r.dataset for r in runs])}"
@@ -177,7 +177,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from boss import place
-    from boss.display import StudyDisplay, duration
+    from boss.display import StudyDisplay
     from boss.execute import Stop, execute, in_child
     from boss.store import Store
 

@@ -70,3 +70,19 @@ def gpu_hours(runs: Iterable[Run]) -> float | None:
         ms = max(LAUNCH_MS_PER_STEP, REFERENCE_MS_PER_STEP * work / REFERENCE_MULTIPLY_ADDS)
         hours += run.num_steps * ms / 3.6e6
     return hours
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(59.6), duration(3725), duration(200000)
+    ('1m00s', '1h02m', '2d07h')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from boss.cost import duration
 from boss.execute import Outcome
 from boss.study import Run
 
@@ -194,19 +195,3 @@ def _describe(activity: Activity) -> str:
 
 def _kind(run: Run) -> tuple[str, str, int]:
     return run.algorithm, run.network, run.num_steps
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> duration(59.6), duration(3725), duration(200000)
-    ('1m00s', '1h02m', '2d07h')
-    """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02}s"
-    if seconds < 86400:
-        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
-    return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"

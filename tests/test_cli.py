@@ -30,7 +30,7 @@ STUDY = Study(
         for fields in grid(
             repeat=range({repeats}), dataset="digits", algorithm="fixmatch", network="wrn-7-1",
             label_set="fixmatch:1@10", num_images=8 * {steps}, batch_size=8, unlabeled_ratio=2,
-            num_evaluations=3, max_eval_images=100, options={{"threshold": 0.3}},
+            num_evaluations=3, max_eval_images=100, num_validation=0, options={{"threshold": 0.3}},
         )
     ],
 )
