@@ -1,7 +1,7 @@
 """Writes the report of a study: tables, figures, and one page that puts them in reading order."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def report(
     results: Path,
     *,
     reference: Path | None,
-    published: str | None,
+    published: Sequence[str],
     reproduces: str,
     description: str = "",
 ) -> Report:
@@ -101,7 +101,7 @@ def report(
     Args:
         results: the folder that holds the study's store.
         reference: a folder of such stores to compare with, if there is one.
-        published: a file of analysis/published to compare with, if there is one.
+        published: files of analysis/published to compare with.
         reproduces, description: of the study, for the head of the page.
 
     Raises:
@@ -111,8 +111,8 @@ def report(
     warnings = list(found.warnings)
     base, base_warnings = load_reference(reference, study)
     warnings += base_warnings
-    theirs = None if published is None else tables.read_published(published)
-    sections, section_warnings = contents(found, base, theirs, published or "")
+    theirs = {name: tables.read_published(name) for name in published}
+    sections, section_warnings = contents(found, base, theirs)
     warnings += section_warnings
     folder = Path(results) / study / "report"
     prepare(folder)
@@ -139,17 +139,22 @@ def load_reference(reference: Path | None, study: str) -> tuple[Results | None, 
 
 
 def contents(
-    found: Results, base: Results | None, theirs: pd.DataFrame | None, name: str
+    found: Results, base: Results | None, theirs: dict[str, pd.DataFrame]
 ) -> tuple[list[tuple[str, list[Part]]], list[str]]:
     """The sections of the page, empty ones left out, and warnings.
 
     Args:
-        name: of the published table `theirs`.
+        theirs: the published tables by name.
     """
     table = metrics(found)
     focuses = choose_focuses(table, theirs)
     experiments = list(table["experiment"].unique())
-    beside, warnings = published_parts(table, found, base, theirs, name)
+    beside: list[Part] = []
+    warnings: list[str] = []
+    for name, published in theirs.items():
+        parts, more = published_parts(table, found, base, published, name)
+        beside += parts
+        warnings += more
     sections: list[tuple[str, list[Part]]] = [
         ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
         ("Label sets and classes", class_parts(table, experiments)),
@@ -183,13 +188,14 @@ def suffixes(names: list[str]) -> dict[str, str]:
     return found
 
 
-def choose_focuses(table: pd.DataFrame, theirs: pd.DataFrame | None) -> list[Focus]:
+def choose_focuses(table: pd.DataFrame, theirs: dict[str, pd.DataFrame]) -> list[Focus]:
     """Per experiment: the label set of a publication that is about one, else the widest spread."""
     ends = suffixes(list(table["experiment"].unique()))
     wanted: list[str] = []
-    if theirs is not None and theirs["label_set"].nunique() == 1:
-        names = [theirs["label_set"].iloc[0], theirs["alternative_label_set"].iloc[0]]
-        wanted = [name for name in names if isinstance(name, str)]
+    for published in theirs.values():
+        if published["label_set"].nunique() == 1:
+            names = [published[c].iloc[0] for c in ("label_set", "alternative_label_set")]
+            wanted += [name for name in names if isinstance(name, str)]
     focuses = []
     for experiment, block in table.groupby("experiment", sort=False):
         numbers = tables.class_accuracy(block)
@@ -207,7 +213,7 @@ def choose_focuses(table: pd.DataFrame, theirs: pd.DataFrame | None) -> list[Foc
 
 
 def algorithm_parts(
-    found: Results, table: pd.DataFrame, theirs: pd.DataFrame | None, experiments: list[str]
+    found: Results, table: pd.DataFrame, theirs: dict[str, pd.DataFrame], experiments: list[str]
 ) -> list[Part]:
     """Every algorithm over all label sets."""
     numbers = tables.algorithms(found.runs)
@@ -279,13 +285,15 @@ def dots_caption(block: pd.DataFrame) -> str:
 
 
 def published_marks(
-    found: Results, experiment: str, theirs: pd.DataFrame | None
+    found: Results, experiment: str, theirs: dict[str, pd.DataFrame]
 ) -> dict[str, float]:
     """Published All by label set, if this experiment is on the published data."""
     runs = of_experiment(found.runs, experiment)
-    if theirs is None or not runs["dataset"].isin(theirs["dataset"]).any():
-        return {}
-    return dict(tables.published_means(theirs))
+    marks: dict[str, float] = {}
+    for published in theirs.values():
+        if runs["dataset"].isin(published["dataset"]).any():
+            marks |= dict(tables.published_means(published))
+    return marks
 
 
 def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
@@ -487,12 +495,10 @@ def published_parts(
     table: pd.DataFrame,
     found: Results,
     base: Results | None,
-    theirs: pd.DataFrame | None,
+    theirs: pd.DataFrame,
     name: str,
 ) -> tuple[list[Part], list[str]]:
     """Our numbers beside the published ones."""
-    if theirs is None:
-        return [], []
     ours = tables.comparable(table, found.runs, theirs)
     reference = None
     if base is not None:
@@ -510,8 +516,9 @@ def published_parts(
         f"repeats on each side; difference in points. {tables.published_note(name)} Ours saw "
         f"{' or '.join(f'{x:,}' for x in images)} labeled images in training, repetitions counted."
     )
-    title = "Published numbers and ours"
-    return [Table("published", title, caption, numbers, tables.published_text(numbers))], []
+    title = f"Published numbers and ours: {sources}"
+    stem = f"published_{Path(name).stem}"
+    return [Table(stem, title, caption, numbers, tables.published_text(numbers))], []
 
 
 def reference_parts(found: Results, base: Results | None) -> list[Part]:

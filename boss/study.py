@@ -125,7 +125,7 @@ class Study:
     runs: Callable[[str], list[Run]]  # budget -> runs
     default_budget: str = "paper"
     name: str = ""  # the name of its file, filled in by `load`
-    published: str | None = None  # a file of analysis/published, drawn beside our numbers
+    published: tuple[str, ...] = ()  # files of analysis/published, shown beside our numbers
     description: str = ""  # the docstring of its file, filled in by `load`
 
     def enumerate(self, budget: str | None = None) -> list[Run]:

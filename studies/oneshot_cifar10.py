@@ -55,5 +55,5 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="Tables 1 and 2, Figures 1 and 2 of Empirical Perspectives (2020)",
     runs=runs,
-    published="empirical_perspectives",
+    published=("empirical_perspectives_table1.csv", "empirical_perspectives_table2.csv"),
 )

@@ -26,7 +26,7 @@ ALWAYS = ["algorithms", "class_accuracy", "protocols", "variance", "spread", "se
 
 
 def make_report(results: Path, **arguments: object) -> Report:
-    defaults = {"reference": None, "published": None, "reproduces": "Table 1 of a publication"}
+    defaults = {"reference": None, "published": (), "reproduces": "Table 1 of a publication"}
     return report("synthetic", results, **(defaults | arguments))  # type: ignore[arg-type]
 
 
@@ -54,7 +54,7 @@ def written(folders: tuple[Path, Path]) -> Report:
     return make_report(
         folders[0],
         reference=folders[1],
-        published="empirical_perspectives_table1.csv",
+        published=("empirical_perspectives_table1.csv",),
         description="What this study is for.",
     )
 
@@ -62,7 +62,9 @@ def written(folders: tuple[Path, Path]) -> Report:
 def test_every_file_is_there_and_on_the_page(written: Report) -> None:
     page = (written.folder / "report.md").read_text(encoding="utf-8")
     assert written.warnings == []
-    expected = {f"{name}.csv" for name in [*ALWAYS, "published", "reference"]}
+    expected = {
+        f"{name}.csv" for name in [*ALWAYS, "published_empirical_perspectives_table1", "reference"]
+    }
     assert expected <= names(written.tables)
     for path in [*written.tables, *written.figures]:
         assert path.stat().st_size > 0
@@ -225,17 +227,17 @@ def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> Non
 
 def test_a_publication_about_one_label_set_chooses_it(tmp_path: Path) -> None:
     write_store(tmp_path, grid_of_runs(("fixmatch",), 5, 2))
-    written = make_report(tmp_path, published="empirical_perspectives_table2.csv")
+    written = make_report(tmp_path, published=("empirical_perspectives_table2.csv",))
     assert "runs_of_fixmatch-3-10.csv" in names(written.tables)
     assert "convergence_fixmatch-3-10.png" in names(written.figures)
 
 
 def test_a_publication_on_other_data_is_not_compared(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(dataset="digits")])
-    written = make_report(tmp_path, published="empirical_perspectives_table1.csv")
+    written = make_report(tmp_path, published=("empirical_perspectives_table1.csv",))
     assert len(written.warnings) == 1
     assert "needs runs on cifar10" in written.warnings[0]
-    assert "published.csv" not in names(written.tables)
+    assert "published_empirical_perspectives_table1.csv" not in names(written.tables)
 
 
 def test_a_reference_without_this_study(tmp_path: Path) -> None:
@@ -294,7 +296,7 @@ sys.modules["elsewhere"] = module
 spec.loader.exec_module(module)
 report = importlib.import_module("elsewhere.report")
 report.report("synthetic", Path({str(tmp_path)!r}), reference=None, reproduces="",
-              published="empirical_perspectives_table1.csv")
+              published=("empirical_perspectives_table1.csv",))
 print("analysis" in sys.modules)
 """
     result = subprocess.run(

@@ -45,6 +45,10 @@ def config_of(run):
 
 
 def prepare(run, dataset):
+    return prepare_on(run, dataset, CPU)
+
+
+def prepare_on(run, dataset, device):
     student = models.build(
         run.network,
         channels=1,
@@ -55,9 +59,9 @@ def prepare(run, dataset):
     if run.precision == "fp64":
         student = student.double()
     algorithm = algorithms.build(run.algorithm, run.options)
-    streams = Streams(run.label_set, run.repeat, CPU)
-    training = start(student, algorithm, config_of(run), streams, 10, CPU)
-    data = training_data(run, dataset, resolve(run.label_set, dataset), CPU)
+    streams = Streams(run.label_set, run.repeat, device)
+    training = start(student, algorithm, config_of(run), streams, 10, device)
+    data = training_data(run, dataset, resolve(run.label_set, dataset), device)
     return training, data
 
 
