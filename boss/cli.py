@@ -59,10 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_run)
     _study_arguments(command)
     command.add_argument(
-        "--data", type=Path, metavar="DIR|FILE.npz",
-        help="folder of data sets (default: $BOSS_DATA or data/), or a data set of your own",
-    )  # fmt: skip
-    command.add_argument(
         "--workers", type=_positive, metavar="N", help="runs at a time (default: cores or GPUs)"
     )
     command.add_argument(
@@ -98,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 def _study_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", metavar="STUDY", help="a name from `list`, or a .py file")
     command.add_argument("--budget", choices=BUDGETS, help="how long to train (see `list`)")
+    command.add_argument(
+        "--data", type=Path, metavar="DIR|FILE.npz",
+        help="folder of data sets (default: $BOSS_DATA or data/), or a data set of your own",
+    )  # fmt: skip
     _results_argument(command)
 
 
@@ -178,10 +178,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from boss import place
     from boss.display import StudyDisplay
-    from boss.execute import Stop, execute, in_child
+    from boss.execute import Stop, execute, in_child, on_data
     from boss.store import Store
 
     stop = Stop(arguments.time_limit)
+    runs = on_data(runs, arguments.data)
     where = place.Place(
         results=arguments.results.resolve(),
         study=study.name,
@@ -198,7 +199,7 @@ def _run(arguments: argparse.Namespace) -> int:
         device=devices[0],
         threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
     )
-    runs, fingerprints = in_child(_check, runs, where)
+    fingerprints = in_child(_check, runs, where)
 
     finished = store.finished()
     _warn_of_unreadable(store.unreadable)
@@ -260,14 +261,13 @@ def _devices(wanted: str) -> list[str]:
     return wanted.split(",")
 
 
-def _check(runs: list[Run], where: object) -> tuple[list[Run], dict[str, str]]:
+def _check(runs: list[Run], where: object) -> dict[str, str]:
     """In a process of its own: see that the runs can be performed; whose data they use."""
     from boss import perform
     from boss.place import Place
 
     assert isinstance(where, Place)
-    runs = perform.on_data(runs, where.data)
-    return runs, perform.check(runs, where)
+    return perform.check(runs, where)
 
 
 def _leases(devices: list[str], workers: int | None) -> list[str]:
@@ -287,12 +287,12 @@ def _warn_of_unreadable(unreadable: dict[Path, str]) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from boss.execute import states
+    from boss.execute import on_data, states
     from boss.store import Store
 
     study = _load(arguments.study)
     store = Store(arguments.results, study.name)
-    rows = states(study.enumerate(arguments.budget), store)
+    rows = states(on_data(study.enumerate(arguments.budget), arguments.data), store)
     _warn_of_unreadable(store.unreadable)
     for run, state, detail in rows:
         print(f"{run.id}  {run.title:<32} {state:<12} {detail}".rstrip())

@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 import filelock
 import joblib
 
+from boss import data
 from boss.errors import InputError
 from boss.place import Place
 from boss.store import Store, write_atomically
@@ -277,6 +278,19 @@ def _how(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
         return f"killed by {signal.Signals(-exitcode).name}"
     return f"exit code {exitcode}"
+
+
+def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
+    """The runs on the data the user brought: an .npz file takes the place of every named set.
+
+    A file that holds CIFAR-10 counts as cifar10, by its checksum, whatever it is called: the same
+    runs on it are the same runs.
+    """
+    runs = list(runs)
+    if place is None or place.suffix != ".npz":
+        return runs
+    name = data.identify(place)
+    return [replace(run, dataset=name) for run in runs]
 
 
 def states(runs: Iterable[Run], store: Store) -> list[tuple[Run, str, str]]:

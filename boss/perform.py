@@ -135,19 +135,6 @@ def check(runs: Iterable[Run], place: Place) -> dict[str, str]:
     return fingerprints
 
 
-def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
-    """The runs on the data the user brought: an .npz file takes the place of every named set.
-
-    A file that holds CIFAR-10 counts as cifar10, by its checksum, whatever it is called: the same
-    runs on it are the same runs.
-    """
-    runs = list(runs)
-    if place is None or place.suffix != ".npz":
-        return runs
-    name = data.identify(place)
-    return [replace(run, dataset=name) for run in runs]
-
-
 def load_dataset(name: str, place: Path | None) -> data.Dataset:
     """The data set of a run. `place`: a folder with data sets, or an .npz that is the set."""
     return data.load(name, place)

@@ -329,6 +329,9 @@ def test_a_users_own_data_and_label_set(tmp_path):
     assert runs["dataset"].unique().tolist() == ["own.npz"]
     assert runs["labels"][0].tolist() == picks
 
+    out, _ = command("status", "mine.py", "--data", "own.npz", cwd=tmp_path)
+    assert "2 finished" in out
+
     # Other data under the same name: nothing is mixed.
     users_data(tmp_path / "own.npz", seed=9)
     _, err = command("run", "mine.py", "--data", "own.npz", cwd=tmp_path, code=2)
