@@ -373,7 +373,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
         for text in axis.texts:  # legible on every shade
             text.set_color("black" if float(text.get_text()) > 50 else "white")
         axis.set_title(variant)
-        axis.set_xlabel("")
+        axis.set_xlabel("class")
         axis.set_ylabel("label set" if has_names else f"{len(wide)} label sets")
         axis.tick_params(axis="y", rotation=0, length=0)
         axis.tick_params(

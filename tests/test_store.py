@@ -125,3 +125,13 @@ def test_an_empty_folder_has_empty_tables(tmp_path):
 
 def test_the_data_dictionary_is_the_schema(pytestconfig):
     assert (pytestconfig.rootpath / "results" / "README.md").read_text() == data_dictionary()
+
+
+def test_a_file_is_replaced_never_written_into(tmp_path):
+    """Who has the old file open goes on reading the old content."""
+    path, same = tmp_path / "x", tmp_path / "hard link"
+    path.write_text("old")
+    same.hardlink_to(path)
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert path.read_text() == "new"
+    assert same.read_text() == "old"

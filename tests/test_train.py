@@ -322,7 +322,8 @@ def test_a_loss_that_is_not_finite_names_its_step(digits):
 def test_logs_by_hand(digits):
     """The rows of the first evaluation, from the sums of the steps before it."""
     seen = []
-    run = dataclasses.replace(RUN, num_evaluations=3)  # after steps 4, 8 and 12
+    # Evaluated after steps 4, 8 and 12; some of the pseudo-labels are used.
+    run = dataclasses.replace(RUN, num_evaluations=3, options={"threshold": 0.2})
     training, data = prepare(run, digits)
     original = training.algorithm.loss
 
@@ -333,6 +334,7 @@ def test_logs_by_hand(digits):
 
     training.algorithm.loss = spy
     train(training, data, config_of(run), key=("k",))
+    assert any(0 < losses.used.sum() < 16 for losses, _ in seen)
     for i, row in enumerate(training.evaluations[::2]):
         steps = seen[4 * i : 4 * i + 4]
         used = torch.cat([s.used for s, _ in steps]).bool()
