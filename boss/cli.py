@@ -8,12 +8,14 @@ import argparse
 import dataclasses
 import importlib
 import importlib.util
+import io
+import os
 import re
 import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
@@ -28,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done (also: stopped by --time-limit); 1: runs failed; 2: wrong input, one line says what;
     130 or 143: stopped by Ctrl-C or SIGTERM, checkpoints written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the code of a letter without a glyph
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
         return int(arguments.command(arguments))
@@ -140,6 +145,14 @@ def _load(name: str) -> Study:
     return load(name, _bundled("studies"))
 
 
+def _say(line: str) -> None:
+    """Print; if nobody reads any more (`| head`), go on in silence, and on with the training."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the end of the process
+
+
 def _list(arguments: argparse.Namespace) -> int:
     for name in find(_bundled("studies")):
         study = _load(name)
@@ -192,28 +205,23 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     store = Store(where.results, study.name)
     store.check_writable()
-    devices = in_child(_devices, arguments.device)
-    devices = _leases(devices, arguments.workers)
+    devices = _leases(in_child(_devices, arguments.device), arguments.workers, len(runs))
     where = dataclasses.replace(
         where,
         device=devices[0],
         threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
     )
-    fingerprints = in_child(_check, runs, where)
+    checked = in_child(_check, runs, where)
 
     finished = store.finished()
     _warn_of_unreadable(store.unreadable)
+    _refuse_mixtures(store.folder, finished.to_dict("records"), checked)
     done = {run.id for run in runs} & set(finished["run_id"])
-    mine = finished[finished["run_id"].isin(done)]
-    for name, fingerprint in zip(mine["dataset"], mine["dataset_fingerprint"], strict=True):
-        if fingerprints[name] != fingerprint:
-            raise InputError(
-                f"{store.folder} holds runs on other data called {name} ({fingerprint[:12]},"
-                f" now {fingerprints[name][:12]}): use another --results"
-            )
     waiting = [run for run in runs if run.id not in done]
-    print(f"{study.name}: {_cost(runs)}")
-    print(f"{len(done)} finished before, {len(waiting)} to do, on {', '.join(devices)}", flush=True)
+    counts = {device: devices.count(device) for device in devices}
+    where_to = ", ".join(f"{count} x {device}" for device, count in counts.items())
+    _say(f"{study.name}: {_cost(runs)}")
+    _say(f"{len(done)} finished before, {len(waiting)} to do, on {where_to}")
 
     console = Console()
     display = StudyDisplay(study.name, waiting, len(done), len(devices), console)
@@ -224,21 +232,42 @@ def _run(arguments: argparse.Namespace) -> int:
     left = [o for o in outcomes if o.state in ("interrupted", "not started", "busy")]
     failed = [o for o in outcomes if o.state == "failed"]
     num_finished = len(done) + states.count("finished")
-    print(f"{study.name}: {num_finished} of {len(runs)} runs finished in {store.folder}")
+    _say(f"{study.name}: {num_finished} of {len(runs)} runs finished in {store.folder}")
     for outcome in failed:
-        print(f"failed: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
+        _say(f"failed: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
         if outcome.traceback:
             print(outcome.traceback.rstrip(), file=sys.stderr)
     if left:
         why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Busy"
         titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
-        print(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
+        _say(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
     spent = [seconds for took in display.durations.values() for seconds in took]
     if spent:
-        print(f"{len(spent)} runs took {duration(sum(spent) / len(spent))} each on average")
+        _say(f"{len(spent)} runs took {duration(sum(spent) / len(spent))} each on average")
     if stop.signals:
         return 128 + stop.last_signal
     return 1 if failed else 0
+
+
+def _refuse_mixtures(folder: Path, finished: list[dict[Any, Any]], checked: Any) -> None:
+    """One store holds one version of a data set and of a label set."""
+    for row in finished:
+        dataset, label_set = row["dataset"], row["label_set"]
+        before, now = row["dataset_fingerprint"], checked.fingerprints.get(dataset)
+        if now not in (None, before):
+            raise InputError(
+                f"{folder} holds runs on other data called {dataset} ({before[:12]}, now"
+                f" {now[:12]}): use another --results"
+            )
+        labels = checked.labels.get((dataset, label_set))
+        same = labels is None or (
+            [*row["labels"]] == [*labels.indices] and [*row["label_classes"]] == [*labels.labels]
+        )
+        if not same:
+            raise InputError(
+                f"{folder} holds runs on other images called {label_set}: use another --results,"
+                " or another name for the label set"
+            )
 
 
 def _devices(wanted: str) -> list[str]:
@@ -261,8 +290,8 @@ def _devices(wanted: str) -> list[str]:
     return wanted.split(",")
 
 
-def _check(runs: list[Run], where: object) -> dict[str, str]:
-    """In a process of its own: see that the runs can be performed; whose data they use."""
+def _check(runs: list[Run], where: object) -> Any:
+    """In a process of its own: `boss.perform.check`."""
     from boss import perform
     from boss.place import Place
 
@@ -270,11 +299,13 @@ def _check(runs: list[Run], where: object) -> dict[str, str]:
     return perform.check(runs, where)
 
 
-def _leases(devices: list[str], workers: int | None) -> list[str]:
+def _leases(devices: list[str], workers: int | None, num_runs: int) -> list[str]:
+    """One device for each worker, and no more workers than runs."""
     from boss.place import num_cores
 
     if workers is None:
         workers = num_cores() if devices == ["cpu"] else len(devices)
+    workers = min(workers, num_runs)
     return [devices[i % len(devices)] for i in range(workers)]
 
 
@@ -310,11 +341,20 @@ def _report(arguments: argparse.Namespace) -> int:
     reference = _bundled("reference")
     if arguments.study:
         studies = [_load(arguments.study)]
+        if not any((arguments.results / studies[0].name / "runs").glob("*.parquet")):
+            folder = arguments.results / studies[0].name
+            raise InputError(f"no results in {folder}: `{PROGRAM} run {arguments.study}` first")
     else:
-        names = find(_bundled("studies"))
-        studies = [_load(n) for n in names if (arguments.results / n / "runs").is_dir()]
-        if not studies:
+        folders = sorted(path.parent for path in arguments.results.glob("*/runs"))
+        if not folders:
             raise InputError(f"no results in {arguments.results}: start with `{PROGRAM} run STUDY`")
+        known = find(_bundled("studies"))
+        # A study of the user's own: its file is not known here, its results are.
+        own = Study(reproduces="a study of your own", runs=lambda budget: [])
+        studies = [
+            _load(path.name) if path.name in known else dataclasses.replace(own, name=path.name)
+            for path in folders
+        ]
     for study in studies:
         report = analysis.report(
             study.name,

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -65,7 +66,7 @@ class StudyDisplay:
         self._lock = threading.Lock()
         self._live = (
             Live(console=console, get_renderable=self._render, refresh_per_second=2)
-            if console.is_terminal
+            if console.is_terminal and not console.is_dumb_terminal
             else None
         )
 
@@ -160,7 +161,9 @@ class StudyDisplay:
         return f"{self.num_finished}/{self.total} finished{failed}{time_left}"
 
     def _say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        # Whoever read our output may have gone (`| head`): training does not depend on it.
+        with suppress(OSError, SystemExit):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _render(self) -> Group:
         with self._lock:

@@ -119,9 +119,12 @@ def execute(
         if stop.requested:
             return Outcome(run, "not started")
         device = leases.get()
+        display.started(run, device)
         try:
-            display.started(run, device)
             outcome = _attempts(run, replace(place, device=device), display, stop)
+        except Exception as error:  # a defect here, or the system's: the other runs go on
+            line = f"{type(error).__name__}: {error}".splitlines()[0]
+            outcome = Outcome(run, "failed", line, traceback.format_exc())
         finally:
             leases.put(device)
         display.ended(outcome)
@@ -141,7 +144,8 @@ def _attempts(run: Run, place: Place, display: Display, stop: Stop) -> Outcome:
     if outcome.state == "failed":
         record = {"error": outcome.error, "traceback": outcome.traceback}
         path = Store(place.results, place.study).state_folder(run.id) / "error.json"
-        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record)))
+        with suppress(OSError):  # a full disk, perhaps; the outcome says it all
+            write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record)))
     return outcome
 
 
@@ -159,7 +163,7 @@ def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outc
                 continue
             try:
                 kind, content = messages.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 process.join()
                 if told:
                     return Outcome(run, "interrupted"), False
@@ -221,7 +225,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     with _child(_call, function, arguments) as (process, messages):
         try:
             kind, content = messages.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             process.join()
             raise RuntimeError(f"a helper process ended ({_how(process.exitcode)})") from None
     if kind == "returned":
@@ -289,6 +293,10 @@ def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
     runs = list(runs)
     if place is None or place.suffix != ".npz":
         return runs
+    # One spelling for one file: relative to the current folder if it lies below it.
+    place = place.resolve()
+    if place.is_relative_to(Path.cwd()):
+        place = place.relative_to(Path.cwd())
     name = data.identify(place)
     return [replace(run, dataset=name) for run in runs]
 
@@ -307,21 +315,24 @@ def _state(run: Run, store: Store, finished: set[str]) -> tuple[str, str]:
     if run.id in finished:
         return "finished", ""
     folder = store.state_folder(run.id)
-    progress = _read_json(folder / "progress.json")
+    progress = _read_json(folder / "progress.json", {"step", "num_steps"})
     detail = f"step {progress['step']} of {progress['num_steps']}" if progress else ""
     if (folder / "lock").exists():
         try:
             filelock.FileLock(folder / "lock").acquire(timeout=0).lock.release()
         except filelock.Timeout:
             return "running", detail
-    if error := _read_json(folder / "error.json"):
+        except OSError:  # a folder that may only be read: who trains there cannot be told
+            pass
+    if error := _read_json(folder / "error.json", {"error", "traceback"}):
         return "failed", error["error"]
     return ("interrupted", detail) if detail else ("not started", "")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
+    """A JSON object with these keys, or nothing."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return content
+    return content if isinstance(content, dict) and keys <= content.keys() else {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import filelock
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 
 from boss import algorithms, checkpoint, data, models
 from boss.algorithms import Algorithm
+from boss.augment import check_size
 from boss.cost import parse_network
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
@@ -58,21 +59,28 @@ def perform(
     """
     store = Store(place.results, place.study)
     folder = store.state_folder(run.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = filelock.FileLock(folder / "lock").acquire(timeout=LOCK_SECONDS)
-    except filelock.Timeout as error:
-        raise BusyError(f"{run.title} is being trained by another process") from error
-    with lock:
+    with _lock(run, folder, should_stop):
         if store.has_parts(run.id):  # by the process that held the lock until now
+            shutil.rmtree(folder, ignore_errors=True)
             return "finished"
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
         dataset = load_dataset(run.dataset, place.data)
         labels = resolve(run.label_set, dataset)
         config = TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
-        training, resumed_at = _resume_or_start(run, config, dataset, folder, place)
-        saver = _Saver(run, training, folder, dataset.fingerprint, place.checkpoint_seconds, report)
+        training = _start(run, config, dataset, place)
+        # What a checkpoint must agree with to be continued.
+        basis = {
+            "run_id": run.id,
+            "data": dataset.fingerprint,
+            "labeled images": [list(labels.indices), list(labels.labels)],
+            "kind of device": torch.device(place.device).type,
+        }
+        try:
+            resumed_at = _resume(run, training, basis, folder)
+        except (KeyError, TypeError, AttributeError, RuntimeError):  # not a state of this training
+            training, resumed_at = _start(run, config, dataset, place), 0
+        saver = _Saver(run, training, basis, folder, place.checkpoint_seconds, report)
         saver.tell(resumed_at)
         done = train(
             training,
@@ -92,37 +100,52 @@ def perform(
     return "finished"
 
 
-def check(runs: Iterable[Run], place: Place) -> dict[str, str]:
-    """Build everything each run needs, short of training it.
+def _lock(
+    run: Run, folder: Path, should_stop: Callable[[], bool]
+) -> filelock.AcquireReturnProxy[Any]:
+    """The lock of a run, held. Who finishes a run removes the folder, with its lock."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return filelock.FileLock(folder / "lock").acquire(timeout=0.5, poll_interval=0.05)
+        except FileNotFoundError:
+            continue
+        except filelock.Timeout as error:
+            if time.monotonic() > deadline or should_stop():
+                raise BusyError(f"{run.title} is being trained by another process") from error
 
-    Returns:
-        The fingerprint of every data set named in the runs.
+
+class Checked(NamedTuple):
+    """What the runs of a study stand on."""
+
+    fingerprints: dict[str, str]  # of every data set
+    labels: dict[tuple[str, str], LabelSet]  # by data set and id
+
+
+def check(runs: Iterable[Run], place: Place) -> Checked:
+    """See that each run can be performed: its data, labels, network, algorithm and device.
 
     Raises:
         InputError: the first thing that cannot be had.
     """
     runs = list(runs)
     fingerprints: dict[str, str] = {}
+    labels: dict[tuple[str, str], LabelSet] = {}
     for name in dict.fromkeys(run.dataset for run in runs):
         dataset = load_dataset(name, place.data)
         fingerprints[name] = dataset.fingerprint
+        check_size(dataset.train.images.shape[-1])
         seen = set()
         for run in (r for r in runs if r.dataset == name):
-            # Repeats need the same things.
-            needs = (
-                run.label_set,
-                run.network,
-                run.algorithm,
-                str(run.options),
-                run.num_validation,
-            )
+            needs = replace(run, repeat=0)  # repeats need the same things
             if needs in seen:
                 continue
             seen.add(needs)
-            labels = resolve(run.label_set, dataset)
+            labels[name, run.label_set] = resolve(run.label_set, dataset)
             parse_network(run.network)
             _algorithm(run)
-            if run.num_validation >= len(dataset.train) - len(labels.indices):
+            if run.num_validation >= len(dataset.train):
                 raise InputError(
                     f"num_validation={run.num_validation} leaves no unlabeled image of the"
                     f" {len(dataset.train)} of {name}"
@@ -132,7 +155,7 @@ def check(runs: Iterable[Run], place: Place) -> dict[str, str]:
         available = torch.cuda.device_count()
         if (device.index or 0) >= available:
             raise InputError(f"no device {place.device}: torch sees {available} CUDA device(s)")
-    return fingerprints
+    return Checked(fingerprints, labels)
 
 
 def load_dataset(name: str, place: Path | None) -> data.Dataset:
@@ -145,8 +168,10 @@ def training_data(
 ) -> TrainingData:
     """Labeled, unlabeled, test and validation images on the device.
 
-    The labeled images stay among the unlabeled ones (Sohn et al. 2020, footnote 2); those held out
-    for validation are the first of the reference's class-interleaved list, and leave the pool.
+    The labeled images stay among the unlabeled ones (Sohn et al. 2020, footnote 2), but for those
+    held out: the first `num_validation` of the reference's class-interleaved list leave the pool,
+    labeled or not. Deviation: the reference also validates on the labeled images among them; here
+    they are passed over, so that validation images are never trained on.
     """
     held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
     pool = torch.ones(len(dataset.train), dtype=torch.bool)
@@ -154,7 +179,8 @@ def training_data(
     labeled = dataset.train.subset(torch.tensor(labels.indices))
     labeled = replace(labeled, labels=torch.tensor(labels.labels))
     test = dataset.test
-    validation = dataset.train.subset(torch.as_tensor(held_out)) if len(held_out) else None
+    unseen = [i for i in held_out.tolist() if i not in set(labels.indices)]
+    validation = dataset.train.subset(unseen) if unseen else None
     if run.max_eval_images is not None:
         test = test.subset(torch.arange(min(len(test), run.max_eval_images)))
         if validation is not None:
@@ -181,6 +207,12 @@ def configure_torch(run: Run, place: Place) -> None:
 
 def _algorithm(run: Run) -> Algorithm:
     algorithm = algorithms.build(run.algorithm, run.options)
+    for key, default in algorithms.hyperparameters(run.algorithm).items():
+        if key in run.options and run.options[key] == default:
+            raise InputError(
+                f"option {key}={default} is the default of {run.algorithm}: leave it out, so that"
+                " one training has one id"
+            )
     if algorithm.views and run.unlabeled_ratio == 0:
         raise InputError(f"{run.algorithm} needs unlabeled images: unlabeled_ratio must not be 0")
     if not algorithm.views and run.unlabeled_ratio != 0:
@@ -188,9 +220,7 @@ def _algorithm(run: Run) -> Algorithm:
     return algorithm
 
 
-def _resume_or_start(
-    run: Run, config: TrainConfig, dataset: data.Dataset, folder: Path, place: Place
-) -> tuple[Training, int]:
+def _start(run: Run, config: TrainConfig, dataset: data.Dataset, place: Place) -> Training:
     device = torch.device(place.device)
     student = models.build(
         run.network,
@@ -202,18 +232,22 @@ def _resume_or_start(
     if run.precision == "fp64":
         student = student.double()
     streams = Streams(run.label_set, run.repeat, device)
-    num_classes = dataset.train.num_classes
-    training = start(student, _algorithm(run), config, streams, num_classes, device)
+    return start(student, _algorithm(run), config, streams, dataset.train.num_classes, device)
+
+
+def _resume(run: Run, training: Training, basis: dict[str, Any], folder: Path) -> int:
+    """Continue from the checkpoint, if there is one; the step to start from."""
     saved = checkpoint.load(folder / "checkpoint.pt")
-    if saved is not None and saved["run_id"] == run.id:
-        if saved["dataset_fingerprint"] != dataset.fingerprint:
+    if saved is None or saved["basis"]["run_id"] != run.id:
+        return 0
+    for name, now in basis.items():
+        if saved["basis"][name] != now:
             raise InputError(
-                f"the checkpoint of {run.title} was made with other data"
-                f" ({saved['dataset_fingerprint'][:12]}, now {dataset.fingerprint[:12]}):"
-                f" give the data it was started with, or remove {folder}"
+                f"the checkpoint of {run.title} was made with another {name}: continue with that,"
+                f" or remove {folder} to start over"
             )
-        training.load_state_dict(saved["training"])
-    return training, training.step
+    training.load_state_dict(saved["training"])
+    return training.step
 
 
 class _Saver:
@@ -223,13 +257,13 @@ class _Saver:
         self,
         run: Run,
         training: Training,
+        basis: dict[str, Any],
         folder: Path,
-        fingerprint: str,
         every: float,
         report: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.run, self.training, self.folder = run, training, folder
-        self.fingerprint, self.every, self.report = fingerprint, every, report
+        self.run, self.training, self.basis, self.folder = run, training, basis, folder
+        self.every, self.report = every, report
         self.reported_at = self.saved_at = time.monotonic()
 
     def __call__(self, training: Training) -> None:
@@ -253,11 +287,7 @@ class _Saver:
 
     def save(self) -> None:
         self.training.totals.check_finite()  # never replace a sound checkpoint by a spoilt one
-        content = {
-            "run_id": self.run.id,
-            "dataset_fingerprint": self.fingerprint,
-            "training": self.training.state_dict(),
-        }
+        content = {"basis": self.basis, "training": self.training.state_dict()}
         checkpoint.save(self.folder / "checkpoint.pt", content)
         progress = {"step": self.training.step, "num_steps": self.run.num_steps}
         write_atomically(
@@ -275,6 +305,7 @@ def _run_row(
         "study": place.study,
         "dataset_fingerprint": fingerprint,
         "labels": list(labels.indices),
+        "label_classes": list(labels.labels),
         "num_labels": len(labels.indices),
         "num_parameters": sum(p.numel() for p in training.student.parameters()),
         "num_steps": run.num_steps,

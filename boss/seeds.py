@@ -86,12 +86,16 @@ class EpochOrder:
         first, offset = divmod(start, self.num_images)
         last = (start + self.batch_size - 1) // self.num_images
         if any(epoch not in self._epochs for epoch in range(first, last + 1)):
-            self._epochs = {epoch: self._shuffle(epoch) for epoch in range(first, last + 1)}
+            self._epochs = {
+                epoch: self._epochs[epoch] if epoch in self._epochs else self._shuffle(epoch)
+                for epoch in range(first, last + 1)
+            }
         if first == last:
             return self._epochs[first][offset : offset + self.batch_size]
         joined = torch.cat([self._epochs[epoch] for epoch in range(first, last + 1)])
         return joined[offset : offset + self.batch_size]
 
     def _shuffle(self, epoch: int) -> Tensor:
-        order = torch.randperm(self.num_images, generator=stream(*self.key, epoch))
-        return order.to(self.device)
+        # Drawn where it is used: a copy from the host would wait for the device.
+        generator = stream(*self.key, epoch, device=self.device)
+        return torch.randperm(self.num_images, generator=generator, device=self.device)

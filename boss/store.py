@@ -43,6 +43,7 @@ TABLES: dict[str, pa.Schema] = {
         ("algorithm", TEXT, "key of boss.algorithms.ALGORITHMS"),
         ("label_set", TEXT, "id of the labeled images (boss:3, fixmatch:3@10, ...)"),
         ("labels", pa.list_(INT), "positions of the labeled images in the training set"),
+        ("label_classes", pa.list_(INT), "class of each: the true one, unless a file gives it"),
         ("num_labels", INT, "number of labeled images"),
         ("repeat", INT, "same settings, other random streams"),
         ("network", TEXT, "architecture: wrn-DEPTH-WIDTH"),
@@ -83,7 +84,7 @@ TABLES: dict[str, pa.Schema] = {
         ("network", TEXT, "teacher (averaged weights) or student (the trained ones)"),
         ("test_accuracy", FLOAT, "share of the test images classified correctly"),
         ("test_loss", FLOAT, "mean cross entropy on the test images, in nats"),
-        ("validation_accuracy", FLOAT, "the same on the held-out training images"),
+        ("validation_accuracy", FLOAT, "the same on the held-out images that are not labeled"),
         ("supervised_loss", FLOAT, "mean over the steps since the last evaluation"),
         ("unsupervised_loss", FLOAT, "mean over the steps since the last evaluation"),
         ("used_share", FLOAT, "share of the unlabeled images whose pseudo-label was used"),
@@ -186,18 +187,27 @@ class Store:
     def has_parts(self, run_id: str) -> bool:
         """Whether the parts of this run are there and readable. Looks at no other file."""
         paths = {table: self.folder / table / f"{run_id}.parquet" for table in TABLES}
-        return all(
-            path.exists() and self._read_part(path, table) is not None
-            for table, path in paths.items()
-        )
+        for table, path in paths.items():
+            part = self._read_part(path, table) if path.exists() else None
+            if part is None or run_id not in part.column("run_id").unique().to_pylist():
+                return False
+        return True
 
     def _read_part(self, path: Path, table: str) -> pa.Table | None:
         try:
             part = pq.read_table(path, partitioning=None)
-            return part.select(TABLES[table].names).cast(TABLES[table])
+            part = part.select(TABLES[table].names).cast(TABLES[table])
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            self.unreadable[path] = str(error).splitlines()[0]
+            self.unreadable[path] = (str(error).splitlines() or [type(error).__name__])[0]
             return None
+        ids = part.column("run_id")
+        if not len(part) or ids.null_count:
+            self.unreadable[path] = "it has no rows, or rows of no run"
+            return None
+        if table == "runs" and len(ids.unique()) < len(ids):
+            self.unreadable[path] = "it has a run twice"
+            return None
+        return part
 
     def _parts(self, table: str, run_ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
         wanted = None if run_ids is None else set(run_ids)

@@ -53,8 +53,19 @@ class Run:
     options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)  # of the algorithm
 
     def __post_init__(self) -> None:
-        options = types.MappingProxyType(dict(sorted(self.options.items())))
-        object.__setattr__(self, "options", options)
+        if not isinstance(self.options, Mapping):
+            raise InputError(f"options must be a dict, not {self.options!r}")
+        options = {
+            key: _scalar(f"option {key}", value) for key, value in sorted(self.options.items())
+        }
+        object.__setattr__(self, "options", types.MappingProxyType(options))
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, float, bool, str):
+                value = of_type(field.name, value, field.type)
+            elif field.name == "max_eval_images" and value is not None:
+                value = of_type(field.name, value, int)
+            object.__setattr__(self, field.name, value)
         for name in ("num_images", "batch_size", "num_evaluations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -94,13 +105,11 @@ class Run:
     def id(self) -> str:
         """The first 16 hex digits of the SHA-256 of all fields as canonical JSON.
 
-        Numbers are written as Python writes floats (`repr`, the shortest text that reads back
-        equal), so that 1 and 1.0 in a float field give one id on every machine.
+        Every spelling of a training has one id: numbers have the type of their field, those in
+        options are floats (written as `repr` does, the shortest text that reads back equal), and
+        options at their default must be left out (`boss.perform.check` sees to it).
         """
         fields = self.as_dict()
-        for field in dataclasses.fields(self):
-            if field.type is float:
-                fields[field.name] = float(fields[field.name])
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -132,11 +141,21 @@ class Study:
         """The runs of a budget (the study's default if None), in the order they are started.
 
         Raises:
-            InputError: no such budget, or the study lists a run twice.
+            InputError: no such budget, the study lists no run or one twice, or fails to list them.
         """
         budget = budget or self.default_budget
         choose(budget, dict.fromkeys(BUDGETS), what="budget")
-        runs = [dataclasses.replace(run, budget=budget) for run in self.runs(budget)]
+        try:
+            listed = list(self.runs(budget))
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"study {self.name}: its runs cannot be listed: {_line(error)}"
+            ) from error
+        if not listed or not all(isinstance(run, Run) for run in listed):
+            raise InputError(f"study {self.name} must list one or more boss.study.Run")
+        runs = [dataclasses.replace(run, budget=budget) for run in listed]
         if len({run.id for run in runs}) < len(runs):
             raise InputError(f"study {self.name} lists a run twice at budget {budget}")
         return runs
@@ -158,7 +177,8 @@ def grid(**axes: Any) -> Iterator[dict[str, Any]]:
 def select(runs: list[Run], only: list[str]) -> list[Run]:
     """The runs for which every KEY=VALUE holds; a key that is named twice admits both values.
 
-    Keys are the fields of `Run` and the names of algorithm options; values compare as text.
+    Keys are the fields of `Run` and the names of algorithm options; values compare as numbers if
+    they are numbers, else as text.
 
     Raises:
         InputError: not of the form KEY=VALUE, no such key, or no run has that value.
@@ -168,18 +188,28 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
         key, equals, value = condition.partition("=")
         if not equals:
             raise InputError(f"--only takes KEY=VALUE, not {condition!r}")
-        wanted.setdefault(key, set()).add(value)
+        wanted.setdefault(key, set()).add(_comparable(value))
     for key, values in wanted.items():
         table = [run.as_dict() | dict(run.options) for run in runs]
         if runs and not any(key in row for row in table):
             keys = sorted({k for row in table for k in row} - {"options"})
             raise InputError(f"unknown key {key!r} in --only: choose from {', '.join(keys)}")
-        have = {str(row[key]) for row in table if key in row}
-        if values - have:
-            missing, choices = ", ".join(sorted(values - have)), ", ".join(sorted(have))
+        have = {_comparable(row[key]): str(row[key]) for row in table if key in row}
+        if values - have.keys():
+            missing, choices = ", ".join(sorted(values - have.keys())), ", ".join(have.values())
             raise InputError(f"no run has {key}={missing}: choose from {choices}")
-        runs = [r for r, row in zip(runs, table, strict=True) if str(row.get(key)) in values]
+        runs = [
+            r for r, row in zip(runs, table, strict=True) if _comparable(row.get(key)) in values
+        ]
     return runs
+
+
+def _comparable(value: object) -> str:
+    """A value as text, numbers without their spelling: 1, 1.0 and 1e0 are one."""
+    try:
+        return f"{float(str(value)):.17g}"
+    except ValueError:
+        return str(value)
 
 
 def find(folder: Path) -> dict[str, Path]:
@@ -203,9 +233,46 @@ def load(name: str, folder: Path) -> Study:
         spec.loader.exec_module(module)
     except InputError:
         raise
-    except Exception as error:
-        raise InputError(f"study file {path}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"study file {path}: {_line(error)}") from error
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(f"study file {path} does not define STUDY, a boss.study.Study")
+    if path.stem == "reference":
+        raise InputError(
+            "a study cannot be called reference: results/reference holds others' results"
+        )
     return dataclasses.replace(study, name=path.stem, description=module.__doc__ or "")
+
+
+def of_type(name: str, value: Any, kind: type) -> Any:
+    """The value as `kind`: a whole float may stand for an int, an int for a float, nothing else.
+
+    Raises:
+        InputError: it is of another type, or not finite; the message says what `name` must be.
+    """
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not kind:
+        raise InputError(f"{name} must be {_KINDS[kind]}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} must be finite, not {value}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+
+
+def _scalar(name: str, value: Any) -> Scalar:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number, a text, True, False or None, not {value!r}")
+    return float(of_type(name, value, float))
+
+
+def _line(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")

@@ -66,7 +66,7 @@ class TrainingData(NamedTuple):
     labeled: ImageSet
     unlabeled: ImageSet  # the true classes are for the logs only: no algorithm sees them
     test: ImageSet
-    validation: ImageSet | None  # training images that are in neither of the first two
+    validation: ImageSet | None  # held-out training images, in neither of the first two
     flip: bool  # whether a mirrored image is still one of its class
 
 
@@ -240,11 +240,13 @@ def train(
             return to_float(images, dtype=dtype)
         return to_float(*strong(images, strong.draw(len(images), generator)), dtype=dtype)
 
+    began = time.perf_counter() - training.seconds
     while training.step < config.num_steps:
         if should_stop():
             training.totals.check_finite()
+            training.seconds = time.perf_counter() - began
             return False
-        started, step = time.perf_counter(), training.step
+        step = training.step
 
         # 1. The batch. Labeled images are drawn with replacement: with ten of them, the
         # reference's shuffled, repeated file comes to the same.
@@ -289,7 +291,8 @@ def train(
             training.totals.check_finite()
             _record(training, data, config)
             training.totals = Totals.zero(num_classes, device)
-        training.seconds += time.perf_counter() - started
+        # Of the wall clock: a GPU that is behind catches up at the next evaluation or report.
+        training.seconds = time.perf_counter() - began
         report(training)
     return True
 
@@ -301,6 +304,10 @@ def _record(training: Training, data: TrainingData, config: TrainConfig) -> None
     _, used, right = totals.pseudo_labels.tolist()  # each per class (K,)
     for name, network in (("teacher", training.teacher), ("student", training.student)):
         test = evaluate(network, data.test, precision=config.precision)
+        if not math.isfinite(test.mean_loss):  # the last step's update can spoil it as well
+            raise NonFiniteLossError(
+                f"the {name}'s test loss is not finite after step {training.step}"
+            )
         validation = None
         if data.validation is not None:
             validation = evaluate(network, data.validation, precision=config.precision)

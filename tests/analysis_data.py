@@ -117,6 +117,7 @@ def rows(
         "study": "synthetic",
         "dataset_fingerprint": f"{zlib.crc32(run.dataset.encode()):064x}",
         "labels": list(range(num_classes)),
+        "label_classes": list(range(num_classes)),
         "num_labels": num_classes,
         "num_parameters": 75_290,
         "num_steps": run.num_steps,

@@ -96,7 +96,7 @@ WRONG = [
     (["run", "oneshot_digits", "--data", "no.npz"], "no.npz"),
     (["data", "check", "cifar10", "--data", "nowhere"], "data fetch cifar10"),
     (["data", "check", "imagenet"], "choose from digits, cifar10"),
-    (["report", "oneshot_digits"], "boss-study run oneshot_digits"),
+    (["report", "oneshot_digits"], "`boss-study run oneshot_digits` first"),
     (["report"], "boss-study run"),
     (["status", "x"], "unknown study"),
 ]  # fmt: skip
@@ -117,7 +117,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path, m
     {"label_set": "'boss:3'"}, {"label_set": "'fixmatch:1@5'"}, {"label_set": "'file:none.json'"},
     {"algorithm": "'fixmatsch'"}, {"network": "'resnet'"}, {"dataset": "'mnist'"},
     {"options": "{'tau': 1}"}, {"options": "{'threshold': 2.0}"}, {"unlabeled_ratio": "0"},
-    {"num_validation": "1200"}, {"batch_size": "0"}, {"repeat": "[-1]"},
+    {"num_validation": "1201"}, {"batch_size": "0"}, {"repeat": "[-1]"}, {"repeat": "[]"},
+    {"batch_size": "8.5"}, {"num_evaluations": "'all'"}, {"options": "{'threshold': 0.95}"},
 ])  # fmt: skip
 def test_a_study_that_cannot_be_run_is_refused_before_it_starts(
     changes, tmp_path, monkeypatch, capsys
@@ -217,6 +218,36 @@ def test_both_spellings_of_the_command_are_one():
     out = subprocess.run([sys.executable, "-m", "boss", "--help"], cwd=ROOT, check=True,
                          capture_output=True, text=True).stdout  # fmt: skip
     assert out.startswith("usage: boss-study")
+
+
+def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
+    study_file(tmp_path)
+    process = start_command("run", "mine.py", cwd=tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("mine: 2 runs")
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    out, _ = command("status", "mine.py", cwd=tmp_path)
+    assert "2 finished" in out
+
+
+def test_more_workers_than_runs(tmp_path):
+    study_file(tmp_path)
+    out, _ = command("run", "mine.py", "--workers", "100000", cwd=tmp_path)
+    assert "on 2 x cpu" in out
+    assert "2 of 2 runs finished" in out
+
+
+def test_a_report_of_everything_includes_ones_own_studies(tmp_path):
+    study_file(tmp_path)
+    _, err = command("report", "mine.py", cwd=tmp_path, code=2)
+    assert "`boss-study run mine.py` first" in err
+    command("run", "mine.py", cwd=tmp_path)
+    out, _ = command("report", cwd=tmp_path)
+    assert "mine: results/mine/report/report.md" in out
 
 
 def test_only_runs_what_it_names(tmp_path):
@@ -332,9 +363,22 @@ def test_a_users_own_data_and_label_set(tmp_path):
     out, _ = command("status", "mine.py", "--data", "own.npz", cwd=tmp_path)
     assert "2 finished" in out
 
-    # Other data under the same name: nothing is mixed.
-    users_data(tmp_path / "own.npz", seed=9)
+    # Another spelling of the path is the same data.
+    out, _ = command("run", "mine.py", "--data", tmp_path / "own.npz", cwd=tmp_path)
+    assert "2 finished before, 0 to do" in out
+
+    # Other images under the same id: nothing is mixed.
+    shown = (tmp_path / "picks.json").read_text()
+    (tmp_path / "picks.json").write_text(json.dumps({"indices": picks[::-1]}))
     _, err = command("run", "mine.py", "--data", "own.npz", cwd=tmp_path, code=2)
+    assert "holds runs on other images called file:picks.json" in err
+    (tmp_path / "picks.json").write_text(shown)
+
+    # Other data under the same name: likewise, also for runs that are not asked for.
+    (tmp_path / "mine.py").write_text(text.replace("range(2)", "range(3)"))
+    users_data(tmp_path / "own.npz", seed=9)
+    arguments = ("--data", "own.npz", "--only", "repeat=2")
+    _, err = command("run", "mine.py", *arguments, cwd=tmp_path, code=2)
     assert "holds runs on other data called own.npz" in err
     assert err.count("\n") == 1
 

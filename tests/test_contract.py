@@ -24,7 +24,10 @@ CASES: dict[str, dict[str, object]] = {
     "fixmatch": {"threshold": 0.999, "unlabeled_weight": 0.5},
     "supervised": {},
 }
-SYNCHRONIZING = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique")
+SYNCHRONIZING = (
+    *("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique"),
+    *("aten._unique", "aten.bincount", "aten.equal", "aten.repeat_interleave.Tensor"),
+)
 
 
 class NoSynchronization(TorchDispatchMode):
@@ -35,7 +38,8 @@ class NoSynchronization(TorchDispatchMode):
         assert not name.startswith(SYNCHRONIZING), f"{name} waits for the device"
         if name.startswith(("aten.index.", "aten.index_put")):
             indices = [i for i in args[1] if i is not None]
-            assert all(i.dtype != torch.bool for i in indices), f"{name} with a boolean mask"
+            masks = (torch.bool, torch.uint8)
+            assert all(i.dtype not in masks for i in indices), f"{name} with a mask"
         return func(*args, **(kwargs or {}))
 
 
@@ -137,10 +141,19 @@ def test_nothing_waits_for_the_device(name, digits):
 
 
 def test_the_detector_of_synchronization_detects():
-    with pytest.raises(AssertionError, match="waits"), NoSynchronization():
-        torch.ones(1).item()
-    with pytest.raises(AssertionError), NoSynchronization():
-        torch.ones(3)[torch.tensor([True, False, True])]
+    ones = torch.ones(3, dtype=torch.int64)
+    for offense in (
+        lambda: ones[0].item(),
+        lambda: ones.bincount(),
+        lambda: ones.unique(),
+        lambda: torch.equal(ones, ones),
+        lambda: ones.nonzero(),
+        lambda: ones.masked_select(ones > 0),
+        lambda: torch.repeat_interleave(ones),
+        lambda: ones[ones > 0],
+    ):
+        with pytest.raises(AssertionError, match=r"waits|mask"), NoSynchronization():
+            offense()
 
 
 def test_running_statistics_come_from_one_joint_pass(name, digits):

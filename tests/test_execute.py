@@ -228,17 +228,15 @@ def test_a_run_that_another_process_trains_is_left_to_it(place, monkeypatch):
 
 def test_other_data_under_a_checkpoint_is_refused(place, tmp_path):
     stop = Stop()
-    place = dataclasses.replace(place, checkpoint_seconds=0.0)
     execute([LONG], place, ["cpu"], Recorder(lambda r, p: setattr(stop, "signals", 1)), stop)
     path = Store(place.results, "s").state_folder(LONG.id) / "checkpoint.pt"
     in_child(_change_fingerprint, str(path))
     [outcome] = execute([LONG], place, ["cpu"], Recorder(), Stop())
     assert outcome.state == "failed"
-    assert "other data" in outcome.error
+    assert "made with another data" in outcome.error
     # A checkpoint that cannot be read costs its steps, not the run.
     path.write_bytes(b"half a checkpoint")
-    quick = dataclasses.replace(LONG)
-    [outcome] = execute([quick], place, ["cpu"], display := Recorder(), Stop())
+    [outcome] = execute([LONG], place, ["cpu"], display := Recorder(), Stop())
     assert outcome.state == "finished"
     assert display.of("progressed")[0][1]["resumed_at"] == 0
 
@@ -249,7 +247,8 @@ def _change_fingerprint(path):
     from boss import checkpoint
 
     content = checkpoint.load(Path(path))
-    checkpoint.save(Path(path), content | {"dataset_fingerprint": "0" * 64})
+    content["basis"]["data"] = "0" * 64
+    checkpoint.save(Path(path), content)
 
 
 def test_devices_are_leased_never_shared(place):
@@ -305,6 +304,59 @@ def test_a_child_that_outlives_its_parent_writes_a_checkpoint_and_ends(tmp_path)
         if state == "interrupted":
             break
     assert state == "interrupted", detail
+
+
+def test_two_commands_at_once_share_the_runs(place):
+    """Nobody fails, nobody needs a second attempt, nothing is stored twice."""
+    displays, threads = [Recorder(), Recorder()], []
+    outcomes = []
+    for display in displays:
+        arguments = (run_repeats(4), place, ["cpu"], display, Stop())
+        threads.append(threading.Thread(target=lambda a=arguments: outcomes.append(execute(*a))))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [o.state for mine in outcomes for o in mine] == ["finished"] * 8
+    assert not any(display.of("retried") for display in displays)
+    store = Store(place.results, "s")
+    assert len(store.finished()) == 4
+    assert not any((store.folder / "state").iterdir())
+
+
+def test_a_disk_that_is_full_fails_its_run_only(place, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("boss.execute.write_atomically", full)
+    wrong = dataclasses.replace(RUN, label_set="fixmatch:0@5000")
+    outcomes = execute([wrong, RUN], place, ["cpu"], Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["failed", "finished"]
+
+
+def test_a_defect_of_this_process_fails_its_run_only(place, monkeypatch):
+    from boss import execute as module
+
+    attempt = module._attempt
+
+    def fail_once(run, *arguments):
+        if run.repeat == 0:
+            raise OSError("cannot fork")
+        return attempt(run, *arguments)
+
+    monkeypatch.setattr(module, "_attempt", fail_once)
+    outcomes = execute(run_repeats(2), place, ["cpu"], Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["failed", "finished"]
+    assert outcomes[0].error == "OSError: cannot fork"
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1]", '"x"', "{}", '{"step": 1}'])
+def test_damaged_notes_do_not_break_the_status(place, text):
+    folder = Store(place.results, "s").state_folder(RUN.id)
+    folder.mkdir(parents=True)
+    for name in ("progress.json", "error.json"):
+        (folder / name).write_text(text)
+    assert states([RUN], Store(place.results, "s")) == [(RUN, "not started", "")]
 
 
 def test_errors_in_a_child_come_back():

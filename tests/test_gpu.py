@@ -45,12 +45,12 @@ def _steps_without_waiting():
     training, images = prepare_on(RUN, data.load("digits"), GPU)
 
     def watch(t):
-        # The first step allocates and copies the order of the first epoch; a stop may wait.
-        torch.cuda.set_sync_debug_mode("error" if t.step < 5 else "default")
+        # The first step builds tables; the check before a stop may wait. 76 steps are an epoch.
+        torch.cuda.set_sync_debug_mode("error" if t.step < 80 else "default")
 
-    config = dataclasses.replace(config_of(RUN), num_evaluations=1)
+    config = dataclasses.replace(config_of(RUN), num_images=8 * 200, num_evaluations=1)
     stopped = not train(
-        training, images, config, key=("k",), should_stop=lambda: training.step == 5, report=watch
+        training, images, config, key=("k",), should_stop=lambda: training.step == 80, report=watch
     )
     assert stopped
 

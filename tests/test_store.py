@@ -73,7 +73,9 @@ def test_a_crash_while_writing_leaves_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other columns"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "text", "other columns", "no rows", "no id"]
+)
 def test_an_unreadable_part_is_named_and_costs_its_run_only(tmp_path, table, damage):
     store = Store(tmp_path, "s")
     write(store, "a")
@@ -81,6 +83,12 @@ def test_an_unreadable_part_is_named_and_costs_its_run_only(tmp_path, table, dam
     part = tmp_path / "s" / table / "a.parquet"
     if damage == "truncated":
         part.write_bytes(part.read_bytes()[:-20])
+    elif damage == "no rows":
+        pq.write_table(TABLES[table].empty_table(), part)
+    elif damage == "no id":
+        rows = pq.read_table(part, partitioning=None).to_pylist()
+        rows = [row | {"run_id": None} for row in rows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=TABLES[table]), part)
     elif damage == "other columns":
         pq.write_table(pa.table({"x": [1]}), part)
     else:
@@ -135,3 +143,24 @@ def test_a_file_is_replaced_never_written_into(tmp_path):
     write_atomically(path, lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new"
     assert same.read_text() == "old"
+
+
+def test_a_part_of_another_run_is_not_this_run(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    write(store, "b")
+    for table in TABLES:
+        folder = tmp_path / "s" / table
+        (folder / "a.parquet").write_bytes((folder / "b.parquet").read_bytes())
+        assert not store.has_parts("a")
+    assert store.finished()["run_id"].tolist() == ["b"]
+
+
+def test_a_run_that_stands_twice_in_a_part_is_not_counted_twice(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    part = tmp_path / "s" / "runs" / "a.parquet"
+    rows = pq.read_table(part, partitioning=None)
+    pq.write_table(pa.concat_tables([rows, rows]), part)
+    assert store.finished().empty
+    assert "twice" in store.unreadable[part]

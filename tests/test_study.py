@@ -72,7 +72,23 @@ def test_runs_survive_pickling_and_dicts():
     assert len({run, Run.from_dict(run.as_dict())}) == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1], {}])
+def test_options_that_cannot_be_written_down_are_refused(value):
+    with pytest.raises(InputError, match="option threshold must be"):
+        Run(**FIELDS, options={"threshold": value})
+
+
+def test_every_spelling_of_a_number_is_one_run():
+    one = Run(**FIELDS, options={"threshold": 1})
+    assert one.id == Run(**FIELDS | {"num_images": 1e2}, options={"threshold": 1.0}).id
+    assert type(Run(**FIELDS | {"num_images": 1e2}).num_images) is int
+    assert type(Run(**FIELDS, momentum=0).momentum) is float
+
+
 @pytest.mark.parametrize("wrong", [
+    {"repeat": 1.5}, {"repeat": True}, {"learning_rate": "0.1"}, {"label_set": 3},
+    {"deterministic": 1}, {"options": None},
+    {"learning_rate": float("inf")}, {"max_eval_images": 1.5},
     {"num_images": 0}, {"batch_size": 0}, {"unlabeled_ratio": -1}, {"learning_rate": 0.0},
     {"momentum": 1.0}, {"teacher_decay": -0.1}, {"norm_momentum": 0.0}, {"weight_decay": -1.0},
     {"precision": "fp16"}, {"budget": "huge"}, {"repeat": -1}, {"num_validation": -1},
@@ -157,7 +173,8 @@ def test_a_users_study_is_a_file(tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("x = 1", "does not define STUDY"), ("import nonsense_", "ModuleNotFoundError"),
-    ("1/0", "ZeroDivisionError"), ("def", "SyntaxError"),
+    ("1/0", "ZeroDivisionError"), ("def", "SyntaxError"), ("import sys; sys.exit()", "SystemExit"),
+    ("raise ValueError('two\\nlines')", "two lines"),
 ])  # fmt: skip
 def test_a_broken_study_file_is_one_line(tmp_path, text, message):
     path = tmp_path / "broken.py"
@@ -172,6 +189,24 @@ def test_unknown_studies_and_missing_files_are_refused():
         load("x", STUDIES)
     with pytest.raises(InputError, match="no study file"):
         load("x.py", STUDIES)
+
+
+@pytest.mark.parametrize("runs", [
+    lambda budget: [], lambda budget: [3], lambda budget: None, lambda budget: 1 / 0, [],
+    lambda budget: [Run(**FIELDS, num_evals=3)],
+])  # fmt: skip
+def test_a_study_that_cannot_list_its_runs_is_one_line(runs):
+    with pytest.raises(InputError, match="study mine") as error:
+        Study(reproduces="", runs=runs, name="mine").enumerate()
+    assert "\n" not in str(error.value)
+
+
+def test_the_name_of_the_reference_results_is_taken(tmp_path):
+    (tmp_path / "reference.py").write_text(
+        "from boss.study import *\nSTUDY = Study(reproduces='', runs=[])"
+    )
+    with pytest.raises(InputError, match="cannot be called reference"):
+        load(str(tmp_path / "reference.py"), STUDIES)
 
 
 def test_a_run_listed_twice_is_refused():

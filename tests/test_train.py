@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import json
 import math
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 
 from boss import algorithms, checkpoint, models
 from boss.augment import RandAugment, Weak, to_float
-from boss.data.label_sets import resolve
+from boss.data.label_sets import resolve, validation_indices
 from boss.evaluate import evaluate
 from boss.perform import training_data
 from boss.seeds import EpochOrder, Streams, stream
@@ -387,15 +389,72 @@ def test_the_teacher_is_a_copy_with_shared_buffers():
     assert not teacher.training
 
 
-def test_training_data_keeps_labeled_images_in_the_pool_and_holds_out_validation(digits):
-    labels = resolve("fixmatch:1@10", digits)
+def counter(images):
+    return Counter(image.numpy().tobytes() for image in images.images)
+
+
+@pytest.mark.parametrize("label_set", ["fixmatch:0@10", "fixmatch:1@10"])
+def test_who_is_in_which_set(digits, label_set):
+    """Image by image: pool, held-out, labeled and validation images."""
+    everything = counter(digits.train)
+    labels = resolve(label_set, digits)
+    data = training_data(RUN, digits, labels, CPU)
+    assert counter(data.unlabeled) == everything  # the labeled ones stay in
+    assert data.validation is None
+    assert counter(data.labeled) == counter(digits.train.subset(labels.indices))
+    assert data.labeled.labels.tolist() == digits.train.labels[list(labels.indices)].tolist()
+
     data = training_data(dataclasses.replace(RUN, num_validation=100), digits, labels, CPU)
-    assert len(data.unlabeled) == len(digits.train) - 100
-    assert len(data.validation) == 100
-    assert data.validation.labels.bincount().tolist() == [10] * 10
-    assert sorted(data.labeled.labels.tolist()) == list(range(10))
-    pool = {bytes(image.numpy().tobytes()) for image in data.unlabeled.images}
-    kept = training_data(RUN, digits, labels, CPU)
-    assert len(kept.unlabeled) == len(digits.train)
-    assert kept.validation is None
-    assert len(pool) > 1000
+    held_out = validation_indices(digits.train.labels.numpy(), 100).tolist()
+    assert counter(data.unlabeled) == everything - counter(digits.train.subset(held_out))
+    not_labeled = [i for i in held_out if i not in labels.indices]
+    assert len(not_labeled) == (90 if label_set == "fixmatch:0@10" else 98)
+    assert counter(data.validation) == counter(digits.train.subset(not_labeled))
+    assert counter(data.test) == counter(digits.test.subset(range(100)))  # max_eval_images
+
+    few = dataclasses.replace(RUN, num_validation=100, max_eval_images=7)
+    assert len(training_data(few, digits, labels, CPU).validation) == 7
+
+
+def test_labels_from_a_file_are_the_ones_trained_on(digits):
+    labels = resolve("fixmatch:1@10", digits)
+    labels = dataclasses.replace(labels, labels=tuple(9 - k for k in labels.labels))
+    data = training_data(RUN, digits, labels, CPU)
+    assert data.labeled.labels.tolist() == list(labels.labels)
+
+
+def test_validation_accuracy_and_learning_rate_in_the_rows(digits):
+    run = dataclasses.replace(RUN, num_validation=300, max_eval_images=None)
+    training, data = prepare(run, digits)
+    train(training, data, config_of(run), key=("k",))
+    for row in training.evaluations[-2:]:
+        network = getattr(training, row["network"])
+        assert row["validation_accuracy"] == evaluate(network, data.validation).accuracy
+        assert row["test_accuracy"] == evaluate(network, data.test).accuracy
+        assert row["learning_rate"] == config_of(run).learning_rate_at(11)
+    assert (
+        training.evaluations[-1]["validation_accuracy"] != training.evaluations[-1]["test_accuracy"]
+    )
+
+
+def test_a_last_update_that_spoils_the_network_is_found(digits):
+    training, data = prepare(RUN, digits)
+    step = training.optimizer.step
+
+    def spoil():
+        step()
+        if training.step == 11:
+            with torch.no_grad():
+                next(training.student.parameters()).fill_(math.nan)
+
+    training.optimizer.step = spoil
+    with pytest.raises(NonFiniteLossError, match="test loss is not finite after step 12"):
+        train(training, data, config_of(RUN), key=("k",))
+
+
+def test_seconds_are_those_on_the_wall(digits):
+    training, data = prepare(RUN, digits)
+    began = time.perf_counter()
+    train(training, data, config_of(RUN), key=("k",), report=lambda t: time.sleep(0.02))
+    wall = time.perf_counter() - began
+    assert 11 * 0.02 < training.seconds < wall

@@ -10,7 +10,7 @@ from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
 from boss.algorithms.fixmatch import FixMatch
 from boss.algorithms.supervised import Supervised
 from boss.errors import InputError, choose
-from boss.study import Scalar
+from boss.study import Scalar, of_type
 
 __all__ = ["ALGORITHMS", "Algorithm", "Batch", "Context", "StepLoss", "build"]
 
@@ -37,8 +37,12 @@ def build(name: str, options: Mapping[str, Scalar]) -> Algorithm:
         InputError: there is no such algorithm, it has no such option, or a value is out of range.
     """
     defaults = hyperparameters(name)
-    for key in options:
+    values: dict[str, Scalar] = {}
+    for key, value in options.items():
         if key not in defaults:
             have = ", ".join(defaults) or "none"
             raise InputError(f"{name} has no option {key!r}: its options are {have}")
-    return ALGORITHMS[name](**options)
+        default = defaults[key]
+        what = f"option {key} of {name}"
+        values[key] = value if default is None else of_type(what, value, type(default))
+    return ALGORITHMS[name](**values)

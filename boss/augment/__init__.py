@@ -4,8 +4,8 @@ A policy holds hyperparameters and tables. It draws from a generator (`draw`), a
 the draws (`__call__`): a pure function of fixed shapes that never waits for the device.
 """
 
-from boss.augment.pixels import to_float
+from boss.augment.pixels import check_size, to_float
 from boss.augment.randaugment import RandAugment, StrongDraws
 from boss.augment.weak import Weak, WeakDraws
 
-__all__ = ["RandAugment", "StrongDraws", "Weak", "WeakDraws", "to_float"]
+__all__ = ["RandAugment", "StrongDraws", "Weak", "WeakDraws", "check_size", "to_float"]
