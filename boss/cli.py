@@ -211,11 +211,11 @@ def _run(arguments: argparse.Namespace) -> int:
         device=devices[0],
         threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
     )
-    checked = in_child(_check, runs, where)
+    fingerprints, labels = in_child(_check, runs, where)
 
     finished = store.finished()
     _warn_of_unreadable(store.unreadable)
-    _refuse_mixtures(store.folder, finished.to_dict("records"), checked)
+    _refuse_mixtures(store.folder, finished.to_dict("records"), fingerprints, labels)
     done = {run.id for run in runs} & set(finished["run_id"])
     waiting = [run for run in runs if run.id not in done]
     counts = {device: devices.count(device) for device in devices}
@@ -249,19 +249,21 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _refuse_mixtures(folder: Path, finished: list[dict[Any, Any]], checked: Any) -> None:
+def _refuse_mixtures(
+    folder: Path, finished: list[dict[Any, Any]], fingerprints: dict[str, str], labels: Any
+) -> None:
     """One store holds one version of a data set and of a label set."""
     for row in finished:
         dataset, label_set = row["dataset"], row["label_set"]
-        before, now = row["dataset_fingerprint"], checked.fingerprints.get(dataset)
+        before, now = row["dataset_fingerprint"], fingerprints.get(dataset)
         if now not in (None, before):
             raise InputError(
                 f"{folder} holds runs on other data called {dataset} ({before[:12]}, now"
                 f" {now[:12]}): use another --results"
             )
-        labels = checked.labels.get((dataset, label_set))
-        same = labels is None or (
-            [*row["labels"]] == [*labels.indices] and [*row["label_classes"]] == [*labels.labels]
+        images = labels.get((dataset, label_set))
+        same = images is None or (
+            [*row["labels"]] == [*images.indices] and [*row["label_classes"]] == [*images.labels]
         )
         if not same:
             raise InputError(

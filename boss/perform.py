@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import filelock
 import numpy as np
@@ -116,15 +116,14 @@ def _lock(
                 raise BusyError(f"{run.title} is being trained by another process") from error
 
 
-class Checked(NamedTuple):
-    """What the runs of a study stand on."""
-
-    fingerprints: dict[str, str]  # of every data set
-    labels: dict[tuple[str, str], LabelSet]  # by data set and id
-
-
-def check(runs: Iterable[Run], place: Place) -> Checked:
+def check(
+    runs: Iterable[Run], place: Place
+) -> tuple[dict[str, str], dict[tuple[str, str], LabelSet]]:
     """See that each run can be performed: its data, labels, network, algorithm and device.
+
+    Returns:
+        What the runs stand on: the fingerprint of every data set, and the labeled images by
+        (data set, id of the label set).
 
     Raises:
         InputError: the first thing that cannot be had.
@@ -155,7 +154,7 @@ def check(runs: Iterable[Run], place: Place) -> Checked:
         available = torch.cuda.device_count()
         if (device.index or 0) >= available:
             raise InputError(f"no device {place.device}: torch sees {available} CUDA device(s)")
-    return Checked(fingerprints, labels)
+    return fingerprints, labels
 
 
 def load_dataset(name: str, place: Path | None) -> data.Dataset:

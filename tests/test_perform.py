@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from boss import checkpoint
+from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.execute import Stop, execute, in_child
 from boss.perform import check, configure_torch, perform
@@ -81,9 +82,9 @@ def test_what_cannot_be_performed_is_refused(place, changes, message):
 
 
 def test_what_can_be_performed_is_not(place, digits):
-    checked = check([RUN, dataclasses.replace(RUN, num_validation=1191)], place)
-    assert checked.fingerprints == {"digits": digits.fingerprint}
-    assert list(checked.labels) == [("digits", "fixmatch:1@10")]
+    fingerprints, labels = check([RUN, dataclasses.replace(RUN, num_validation=1191)], place)
+    assert fingerprints == {"digits": digits.fingerprint}
+    assert labels == {("digits", "fixmatch:1@10"): resolve("fixmatch:1@10", digits)}
 
 
 def test_images_that_are_too_small_are_refused(place, tmp_path):
