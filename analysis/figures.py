@@ -7,6 +7,7 @@ pyplot: no global state, nothing to close, no display needed.
 
 import textwrap
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from . import statistics
 from .load import AGGREGATES, ALL
+from .tables import counts_text
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +30,7 @@ Color = tuple[float, float, float]
 PALETTE: list[Color] = [tuple(rgb) for rgb in sns.color_palette("colorblind", 10)]
 PALETTE[8] = (0.1, 0.1, 0.1)  # its yellow is hard to see on white
 DASHES = ["-", "--", ":", "-."]
+ACCURACY = "test accuracy (%)"
 GRAY, LIGHT = "0.45", "0.8"
 STYLE = {
     "font.size": 9,
@@ -68,8 +71,18 @@ def set_title(figure: Figure, title: str, subtitle: str = "") -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=9.5)
 
 
+def unbroken(text: str) -> str:
+    """A text as a sentence that is not wrapped."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}") + "."
+
+
+def how_many(table: pd.DataFrame) -> str:
+    """`tables.counts_text` for a subtitle."""
+    return unbroken(counts_text(table))
+
+
 def panels(
-    count: int, *, across: int, width: float, height: float, extra: float = 0.6
+    count: int, ylabel: str, *, across: int, width: float, height: float, extra: float = 0.6
 ) -> tuple[Figure, list[Axes]]:
     """`count` equal panels with shared axes, `across` in a row; the sizes are of one, in inches."""
     columns = min(across, count)
@@ -80,6 +93,8 @@ def panels(
     axes = [axis for row in grid for axis in row]
     for unused in axes[count:]:
         unused.remove()
+    for axis in axes[:count:columns]:
+        axis.set_ylabel(ylabel)
     for axis in axes[max(0, count - columns) : count]:
         # The lowest of its column, also above an empty place.
         axis.tick_params(labelbottom=True)
@@ -151,6 +166,11 @@ def label_ends(axis: Axes, x: float, ends: Floats, names: list[str], colors: lis
         )
 
 
+def class_title(name: object) -> str:
+    """The name of a class, where a number alone would not say that it is one."""
+    return f"class {name}" if str(name).isdigit() else str(name)
+
+
 def class_order(table: pd.DataFrame) -> pd.DataFrame:
     """The classes of a table of class evaluations: class_index and class_name, in order."""
     names = table[["class_index", "class_name"]].drop_duplicates("class_index")
@@ -175,13 +195,17 @@ def run_convergence(classes: pd.DataFrame, title: str) -> Figure:
             the column images_seen.
     """
     repeats = list(classes["repeat"].drop_duplicates())
+    num_repeats = len(repeats)
     if len(repeats) > MAX_PANELS:  # the first and last ones
         repeats = [*repeats[: MAX_PANELS // 2], *repeats[-(MAX_PANELS // 2) :]]
-    figure, axes = panels(len(repeats), across=2, width=3.9, height=2.8)
+    figure, axes = panels(len(repeats), ACCURACY, across=2, width=3.9, height=2.8)
     names = class_order(classes).set_index("class_index")["class_name"]
     shown = colored_classes(classes)
     largest = float(classes["images_seen"].max())
-    subtitle = "Teacher (averaged weights); one curve per class, one panel per repeat."
+    subtitle = "Teacher (averaged weights); one curve per class, named at its end, one panel per "
+    subtitle += f"repeat. {how_many(classes)}"
+    if len(repeats) < num_repeats:
+        subtitle += f" Shown: the first and last {MAX_PANELS // 2} repeats."
     if len(names) > len(shown):
         subtitle += f" Colored: the {len(shown)} classes that end lowest and highest on average."
     set_title(figure, title, subtitle)
@@ -196,7 +220,6 @@ def run_convergence(classes: pd.DataFrame, title: str) -> Figure:
             axis.plot(wide.index, wide[index], color=LIGHT, lw=0.5)
         for position, index in enumerate(shown):
             axis.plot(wide.index, wide[index], color=color(position), ls=dash(position), lw=1.4)
-    figure.supylabel("test accuracy (%)", fontsize=9)
     for axis, repeat in zip(axes, repeats, strict=True):
         rows = classes[(classes["repeat"] == repeat) & classes["class_index"].isin(shown)]
         last = rows[rows["step"] == rows["step"].max()].set_index("class_index")["test_accuracy"]
@@ -211,29 +234,35 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
     names = class_order(classes).set_index("class_index")["class_name"]
     shown = sorted(colored_classes(classes))
     repeats = list(classes["repeat"].drop_duplicates())
-    figure, axes = panels(len(shown), across=5, width=1.65, height=1.5, extra=0.9)
+    # Each curve is thinner than the one below it and has gaps that show it.
+    styles: list[dict[str, Any]] = [
+        {"color": color(i), "ls": DASHES[i % len(DASHES)], "lw": 2.2 - 0.35 * (i % len(DASHES))}
+        if len(repeats) <= len(PALETTE)
+        else {"color": GRAY, "lw": 0.4}
+        for i in range(len(repeats))
+    ]
+    figure, axes = panels(len(shown), ACCURACY, across=5, width=1.65, height=1.5, extra=0.9)
     largest = float(classes["images_seen"].max())
-    subtitle = "Teacher (averaged weights); one panel per class, one curve per repeat."
+    subtitle = "Teacher (averaged weights); one panel per class, one curve per repeat. "
+    subtitle += f"{how_many(classes)}"
     if len(names) > len(shown):
         subtitle += f" Shown: the {len(shown)} classes that end lowest and highest on average."
     set_title(figure, title, subtitle)
     for axis, index in zip(axes, shown, strict=True):
-        axis.set_title(str(names[index]), fontsize=8.5)
+        axis.set_title(class_title(names[index]), fontsize=8.5)
         axis.set_ylim(-3, 103)
         images_axis(axis, largest)
         rows = classes[classes["class_index"] == index]
-        for position, repeat in enumerate(repeats):
+        for repeat, style in zip(repeats, styles, strict=True):
             curve = rows[rows["repeat"] == repeat]
-            axis.plot(
-                curve["images_seen"],
-                100 * curve["test_accuracy"],
-                color=color(position) if len(repeats) <= len(PALETTE) else GRAY,
-                lw=1.2 if len(repeats) <= len(PALETTE) else 0.4,
-            )
-    figure.supylabel("test accuracy (%)", fontsize=9)
+            axis.plot(curve["images_seen"], 100 * curve["test_accuracy"], **style)
     if len(repeats) <= len(PALETTE):
-        lines = [Line2D([], [], color=color(i), label=f"repeat {r}") for i, r in enumerate(repeats)]
-        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5))
+        lines = [
+            Line2D([], [], label=f"repeat {repeat}", **style)
+            for repeat, style in zip(repeats, styles, strict=True)
+        ]
+        columns = min(len(lines), 5)
+        figure.legend(handles=lines, loc="outside lower center", ncols=columns, handlelength=3.2)
     return figure
 
 
@@ -265,7 +294,8 @@ def accuracy_by_label_set(
     figure = Figure(figsize=(7.5, max(height, 2.4)), layout="constrained")
     axis = figure.subplots()
     subtitle = (
-        "Dots: runs, teacher after the last step. Bars: mean and 95% t interval over repeats."
+        "Dots: runs, teacher after the last step. Bars: mean and 95% t interval over repeats. "
+        f"{how_many(table)}"
     )
     if len(label_sets) < len(by_set):
         subtitle += f" Shown: the {len(label_sets)} lowest and highest of {len(by_set)} label sets."
@@ -302,7 +332,7 @@ def accuracy_by_label_set(
     axis.set_ylim(len(label_sets) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
     axis.set_xlim(0, 100)
-    axis.set_xlabel("test accuracy (%)")
+    axis.set_xlabel(ACCURACY)
     axis.set_ylabel("label set")
     handles = [Line2D([], [], color=color(i), lw=2, label=v) for i, v in enumerate(variants)]
     if marks:
@@ -346,7 +376,10 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
     ratios = counts if across == 1 else None
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
     axes = [axis for row in grid for axis in row]
-    subtitle = "Mean over repeats of the teacher's test accuracy after the last step, in %."
+    subtitle = "Mean over repeats of the teacher's test accuracy after the last step, in %. "
+    subtitle += f"{how_many(table)}"
+    if len(variants) < table["variant"].nunique():
+        subtitle += f" Shown: the first {len(variants)} of {table['variant'].nunique()} variants."
     if is_many:
         low, high = order["metric"].iloc[:10], order["metric"].iloc[-10:]
         subtitle += f" Columns: {len(order)} classes, sorted by their mean over all runs."
@@ -382,7 +415,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
     for unused in axes[len(variants) :]:
         unused.remove()
     bar = figure.colorbar(axes[0].collections[0], ax=axes[: len(variants)], fraction=0.02, pad=0.01)
-    bar.set_label("test accuracy (%)")
+    bar.set_label(ACCURACY)
     bar.outline.set_visible(False)
     return figure
 
@@ -392,13 +425,14 @@ def fits(names: "pd.Series[str]") -> bool:
     return int(names.str.len().max()) * len(names) <= 105
 
 
-def variance(table: pd.DataFrame, title: str) -> Figure:
+def variance(table: pd.DataFrame, title: str, counts: str) -> Figure:
     """Variance between label sets and between repeats, of All and every class, stacked.
 
     Left in squared points, right the share of the label sets with its 95% interval.
 
     Args:
         table: `tables.variance` of one variant, at most some 20 classes.
+        counts: how many runs it is of.
     """
     names = list(table["metric"])
     figure = Figure(figsize=(7.5, 0.24 * len(names) + 1.6), layout="constrained")
@@ -407,7 +441,7 @@ def variance(table: pd.DataFrame, title: str) -> Figure:
         figure,
         title,
         "One-way random effects over runs. Left: the two variance components. Right: share of the "
-        "label sets with Wald's 95% interval; no dot where it is undefined.",
+        f"label sets with Wald's 95% interval; no dot where it is undefined. {unbroken(counts)}",
     )
     y = np.arange(len(names))
     between = table["label_set_variance"].fillna(0).to_numpy(dtype=float)
@@ -417,6 +451,7 @@ def variance(table: pd.DataFrame, title: str) -> Figure:
     left.set_xlabel("variance (percentage points²)")
     left.set_yticks(y, names)
     left.set_ylim(len(names) - 0.4, -0.6)
+    left.set_ylabel("all, then by class")
     share = 100 * table[["share", "share_low", "share_high"]].to_numpy(dtype=float)
     right.hlines(y, share[:, 1], share[:, 2], color=PALETTE[0], lw=1.5)
     right.plot(share[:, 0], y, "o", ms=4.5, color=PALETTE[0])
@@ -457,12 +492,12 @@ def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
         evaluations: `Results.evaluations` of one experiment.
     """
     variants = list(evaluations["variant"].drop_duplicates())
-    figure, axes = panels(len(variants), across=3, width=2.6, height=2.2, extra=1.1)
+    figure, axes = panels(len(variants), ACCURACY, across=3, width=2.6, height=2.2, extra=1.1)
     set_title(
         figure,
         title,
         "Mean over all runs; band: one sample standard deviation over runs on each side (teacher). "
-        "Gray: the teachers of the other panels.",
+        f"Gray: the teachers of the other panels. {how_many(evaluations)}",
     )
     largest = float(evaluations["images_seen"].max())
     teachers = {
@@ -480,7 +515,6 @@ def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
         student = over_runs(rows[rows["network"] == "student"], "test_accuracy")
         axis.plot(student["images_seen"], student["mean"], color=color(position), ls="--", lw=1.1)
         axis.set_title(textwrap.fill(f"{variant}: {rows['run_id'].nunique()} runs", 38))
-    figure.supylabel("test accuracy (%)", fontsize=9)
     figure.legend(
         handles=[
             Line2D([], [], color=GRAY, lw=1.6, label="teacher (averaged weights)"),
@@ -503,12 +537,14 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
     """
     rows = evaluations[evaluations["network"] == "teacher"]
     variants = list(rows["variant"].drop_duplicates())
-    figure, axes = panels(len(variants), across=3, width=2.6, height=2.2, extra=1.1)
+    figure, axes = panels(
+        len(variants), "pseudo-labels (%)", across=3, width=2.6, height=2.2, extra=1.1
+    )
     set_title(
         figure,
         title,
         "Of the unlabeled images since the last evaluation; mean over all runs, band: one sample "
-        "standard deviation over runs on each side.",
+        f"standard deviation over runs on each side. {how_many(rows)}",
     )
     largest = float(rows["images_seen"].max())
     for axis, variant in zip(axes, variants, strict=True):
@@ -518,7 +554,6 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
         for position, value in enumerate(PSEUDO_LABELS):
             band(axis, over_runs(part, value), color(position), DASHES[position])
         axis.set_title(textwrap.fill(f"{variant}: {part['run_id'].nunique()} runs", 38))
-    figure.supylabel("share of the pseudo-labels (%)", fontsize=9)
     handles = [
         Line2D([], [], color=color(i), ls=DASHES[i], lw=1.6, label=text)
         for i, text in enumerate(PSEUDO_LABELS.values())
@@ -534,7 +569,9 @@ def pseudo_label_classes(classes: pd.DataFrame, title: str) -> Figure:
         classes: teacher rows of `Results.class_evaluations` of one label set and variant with
             pseudo-labels, with the column images_seen.
     """
-    repeats = list(classes["repeat"].drop_duplicates())[:MAX_PANELS]
+    repeats = list(classes["repeat"].drop_duplicates())
+    more = f" Shown: the first {MAX_PANELS} repeats." * (len(repeats) > MAX_PANELS)
+    repeats = repeats[:MAX_PANELS]
     names = class_order(classes)
     across = min(4, len(repeats))
     down = -(-len(repeats) // across)
@@ -546,7 +583,8 @@ def pseudo_label_classes(classes: pd.DataFrame, title: str) -> Figure:
         figure,
         title,
         f"Share of each class in the pseudo-labels used since the last evaluation; "
-        f"an even share is {even:.3g}%. White: none was used. One panel per repeat.",
+        f"an even share is {even:.3g}%. White: none was used. One panel per repeat. "
+        f"{how_many(classes)}{more}",
     )
     for position, (axis, repeat) in enumerate(zip(axes, repeats, strict=False)):
         rows = classes[classes["repeat"] == repeat]
@@ -565,7 +603,7 @@ def pseudo_label_classes(classes: pd.DataFrame, title: str) -> Figure:
             else False,
         )
         axis.set_title(f"repeat {repeat}")
-        axis.set_ylabel("class" if position % across == 0 and len(names) > 20 else "")
+        axis.set_ylabel("class" if position % across == 0 else "")
         axis.tick_params(axis="y", rotation=0, length=0)
         axis.set_xticks([0, wide.shape[1]], ["0", EngFormatter(sep="")(float(wide.columns.max()))])
         axis.tick_params(axis="x", rotation=0)

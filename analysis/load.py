@@ -45,6 +45,11 @@ GROUP = ["experiment", "variant"]
 ALL, ORACLE, CLASS_MEAN = "All", "All, best on test (oracle)", "mean of classes"
 AGGREGATES = [ALL, ORACLE, CLASS_MEAN]
 
+KEYS = {  # what tells the rows of a table of the store apart
+    "runs": ["run_id"],
+    "evaluations": ["run_id", "step", "network"],
+    "class_evaluations": ["run_id", "step", "network", "class_index"],
+}
 MAX_NAMED_RUNS = 10  # in one warning
 
 
@@ -73,11 +78,14 @@ def load(results: Path, study: str) -> Results:
     """
     store = Store(results, study)
     tables = {name: store.read(name) for name in TABLES}
-    runs = tables["runs"]
     warnings = [
         f"left out: cannot read {path.relative_to(store.folder)}: {reason}"
         for path, reason in store.unreadable.items()
     ]
+    for name, keys in KEYS.items():
+        tables[name], more = without_repeated_rows(tables[name], keys, name)
+        warnings += more
+    runs = tables["runs"]
     whole = runs["run_id"].isin(tables["evaluations"]["run_id"])
     whole &= runs["run_id"].isin(tables["class_evaluations"]["run_id"])
     if not whole.all():
@@ -85,17 +93,54 @@ def load(results: Path, study: str) -> Results:
             f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id})"
             for r in runs[~whole].itertuples()
         ]
-        more = [f"and {len(names) - MAX_NAMED_RUNS} more"] if len(names) > MAX_NAMED_RUNS else []
-        shown = ", ".join([*names[:MAX_NAMED_RUNS], *more])
-        warnings.append(f"left out: runs without their evaluations: {shown}")
+        warnings.append(f"left out: runs without their evaluations: {listed(names)}")
     if not whole.any():
-        reason = f" ({'; '.join(warnings)})" if warnings else ""
+        more = f"; and {len(warnings) - 1} more" if len(warnings) > 1 else ""
+        reason = f" ({warnings[0]}{more})" if warnings else ""
         raise InputError(f"no finished run in {store.folder}{reason}: boss-study run {study}")
-    runs = sort_runs(describe(runs[whole].reset_index(drop=True)))
+    runs, more = without_repeated_runs(describe(runs[whole].reset_index(drop=True)))
+    warnings += more
+    runs = sort_runs(runs)
     evaluations = join(tables["evaluations"], runs)
     class_evaluations = join(tables["class_evaluations"], runs)
     warnings += check_accuracies(runs, class_evaluations)
     return Results(runs, evaluations, class_evaluations, warnings)
+
+
+def listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    more = [f"and {len(names) - MAX_NAMED_RUNS} more"] if len(names) > MAX_NAMED_RUNS else []
+    return ", ".join([*names[:MAX_NAMED_RUNS], *more])
+
+
+def without_repeated_rows(
+    table: pd.DataFrame, keys: list[str], name: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The first row of each key, and a warning if there was another."""
+    repeated = table.duplicated(keys)
+    if not repeated.any():
+        return table, []
+    ids = listed([str(run_id) for run_id in table.loc[repeated, "run_id"].unique()])
+    return table[~repeated].reset_index(drop=True), [f"left out: repeated rows in {name} of: {ids}"]
+
+
+def without_repeated_runs(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """One run per group, label set and repeat, the first that finished, and a warning of others.
+
+    Settings that mean the same may be spelled differently and then give runs different ids.
+    """
+    keys = ["group", "label_set", "repeat"]
+    runs = runs.sort_values(["finished_at", "run_id"], kind="stable", ignore_index=True)
+    repeated = runs.duplicated(keys)
+    if not repeated.any():
+        return runs, []
+    first = runs.groupby(keys, sort=False)["run_id"].transform("first")
+    names = [
+        f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id}, as {kept})"
+        for r, kept in zip(runs[repeated].itertuples(), first[repeated], strict=True)
+    ]
+    warning = f"left out: runs with the settings and repeat of another: {listed(names)}"
+    return runs[~repeated].reset_index(drop=True), [warning]
 
 
 def join(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -113,8 +158,9 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
         max_eval_images=runs["max_eval_images"].astype("Int64"),  # a gap would make it a float
     )
     keys = runs[SETTINGS].astype(object).where(runs[SETTINGS].notna(), None)
+    plain = keys.assign(options=keys["options"].map(plain_options))
     groups = [
-        json.dumps(row, default=str) for row in zip(*(keys[c] for c in SETTINGS), strict=True)
+        json.dumps(row, default=str) for row in zip(*(plain[c] for c in SETTINGS), strict=True)
     ]
     runs = runs.assign(group=groups)
     unique = keys.assign(group=groups).drop_duplicates("group").set_index("group")
@@ -123,6 +169,11 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(
         experiment=runs["group"].map(experiments), variant=runs["group"].map(variants)
     )
+
+
+def plain_options(text: str) -> str:
+    """Options in one spelling: sorted, and 1 as 1.0."""
+    return json.dumps(json.loads(text, parse_int=float), sort_keys=True)
 
 
 def experiment_names(settings: pd.DataFrame) -> "pd.Series[str]":

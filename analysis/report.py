@@ -13,7 +13,7 @@ from boss.errors import InputError
 from boss.store import Store
 
 from . import figures, tables
-from .load import ALL, GROUP, Results, load, metrics
+from .load import GROUP, Results, load, metrics
 
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
 MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment
@@ -81,7 +81,14 @@ class Focus:
         return f"{self.variant}, label set {self.label_set}: {self.experiment}"
 
 
-Part = Table | Picture
+@dataclass(frozen=True)
+class Text:
+    """A paragraph of the page."""
+
+    text: str
+
+
+Part = Table | Picture | Text
 
 
 def report(
@@ -238,7 +245,7 @@ def algorithm_parts(
         marks = published_marks(found, experiment, theirs)
         caption = (
             "Every run is a dot; the bar is the mean over repeats and its 95% t interval (cut at 0 "
-            "and 100). " + dots_caption(block)
+            f"and 100). {tables.counts_text(block)}."
         )
         if marks:
             caption += (
@@ -260,7 +267,7 @@ def algorithm_parts(
                 f"convergence{end}",
                 f"Test accuracy during training: {experiment}",
                 "Mean over all runs of each algorithm. Band: one sample standard deviation over "
-                f"runs on each side (teacher). {dots_caption(block)}",
+                f"runs on each side (teacher). {tables.counts_text(block)}.",
                 lambda experiment=experiment: figures.convergence(  # type: ignore[misc]
                     of_experiment(found.evaluations, experiment),
                     f"Test accuracy during training: {experiment}",
@@ -273,15 +280,6 @@ def algorithm_parts(
 def of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
     """The rows of one experiment."""
     return table[table["experiment"] == experiment]
-
-
-def dots_caption(block: pd.DataFrame) -> str:
-    """How many runs there are."""
-    runs = block[block["metric"] == ALL]
-    counts = runs.groupby(["variant", "label_set"], sort=False)["repeat"].nunique()
-    low, high = counts.min(), counts.max()
-    n = str(low) if low == high else f"{low} to {high}"
-    return f"{len(runs)} runs, {runs['label_set'].nunique()} label sets, n = {n} repeats of each."
 
 
 def published_marks(
@@ -318,7 +316,7 @@ def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
             Picture(
                 f"class_accuracy_heatmap{end}",
                 title,
-                f"Mean over repeats, teacher after the last step. {dots_caption(block)}",
+                f"Mean over repeats, teacher after the last step. {tables.counts_text(block)}.",
                 lambda block=block, title=title: (  # type: ignore[misc]
                     figures.class_accuracy_heatmap(block, title)
                 ),
@@ -401,14 +399,17 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
                 block[block["variant"] == variant], "repeat_variance", tables.MAX_CLASSES_DOWN
             )
             title = f"Variance of {variant}: {experiment}"
-            runs, sets = part["num_runs"].max(), part["num_label_sets"].max()
+            of_variant = table["variant"] == variant
+            counts = tables.counts_text(of_experiment(table[of_variant], experiment))
             parts.append(
                 Picture(
                     f"variance{ending}{end}",
                     title,
-                    f"{runs} runs, {sets} label sets. Components as in the table above; share of "
-                    "the label sets with Wald's 95% interval.",
-                    lambda part=part, title=title: figures.variance(part, title),  # type: ignore[misc]
+                    f"{counts}. Components as in the table above; share of the label sets with "
+                    "Wald's 95% interval.",
+                    lambda part=part, title=title, counts=counts: (  # type: ignore[misc]
+                        figures.variance(part, title, counts)
+                    ),
                 )
             )
     parts.append(
@@ -439,10 +440,13 @@ def protocol_parts(found: Results) -> list[Part]:
             "protocols",
             "Which checkpoint is reported",
             "Percent, mean ± sample standard deviation over n runs. Last: teacher after the last "
-            f"step. Median: of the teacher's last 20 evaluations.{short} Best on test: maximum "
-            "over all evaluations of teacher and student, an oracle. Best - last: what choosing on "
-            "the test set adds, with the 95% t interval over repeats (rows of one label set) or "
-            'over label sets (row "all").',
+            "step. Median: of the teacher's last 20 evaluations (the number of evaluations is in "
+            "the settings: 20 of 40 are the second half of the training; FixMatch's own protocol, "
+            f"20 of 1,024, is its last 2%).{short} Best on test: maximum over all evaluations of "
+            "teacher and student, an oracle. Best - last: what choosing on the test set adds, with "
+            "the 95% t interval over repeats (rows of one label set) or over label sets (row "
+            '"all", where it is the mean over label sets and the other columns are over runs: '
+            "these differ if label sets have different numbers of repeats).",
             numbers,
             tables.protocols_text(numbers),
         )
@@ -527,14 +531,21 @@ def reference_parts(found: Results, base: Results | None) -> list[Part]:
         return []
     numbers = tables.reference(found.runs, base.runs)
     if not len(numbers):
-        return []
+        return [
+            Text(
+                "The reference results have this study, but no runs with these settings and label "
+                "sets: there is nothing to compare."
+            )
+        ]
     return [
         Table(
             "reference",
             "These results and the reference results",
-            "Last accuracy in percent, mean ± sample standard deviation over n repeats, for groups "
-            "with equal settings in both. Identical: runs with the same id whose accuracy is equal "
-            "to the last bit; other devices or library versions need not give that.",
+            "Last accuracy in percent, mean ± sample standard deviation over all n repeats of each "
+            "side, for groups and label sets that both have. Runs in both: those with the same "
+            "id; difference: mean over these of ours - reference, in points, - if there are none. "
+            "Identical: those of them whose accuracy is equal to the last bit; other devices or "
+            "library versions need not give that.",
             numbers,
             tables.reference_text(numbers),
         )
@@ -549,15 +560,18 @@ def settings_parts(found: Results) -> list[Part]:
         Table(
             "settings",
             "Settings of all runs",
-            "What all runs have in common. Seconds are wall-clock time of training and evaluation, "
-            "summed over runs, and the median of a run. Versions of a library that differ are "
-            "separated by a bar.",
+            "What all runs have in common; num_runs and seconds_sum are totals over all runs. "
+            "Seconds are wall-clock time of training and evaluation. Versions of a library that "
+            "differ are separated by a bar.",
             numbers,
             tables.settings_common_text(numbers),
         )
     ]
-    if different.shape[0] and len(numbers) > 1:
-        caption = "What differs between algorithms or experiments; - where it does not apply."
+    if len(numbers) > 1:
+        caption = (
+            "What differs between algorithms or experiments, - where it does not apply; and the "
+            "runs and label sets of each, its seconds summed over runs, and their median."
+        )
         parts.append(
             Table("settings_by_group", "Settings that differ", caption, different, different)
         )
@@ -594,6 +608,8 @@ def prepare(folder: Path) -> None:
 
 def write_part(part: Part, study: str, written: Report) -> str:
     """Write the files of a part and return its place on the page."""
+    if isinstance(part, Text):
+        return part.text
     if isinstance(part, Table):
         written.tables.extend(write_table(part, study, written.folder / "tables"))
         return table_on_page(part)

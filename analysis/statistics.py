@@ -67,6 +67,8 @@ class ClassSpread(NamedTuple):
     sd_within_run: float  # mean over runs of the standard deviation over classes
 
 
+# Variances below this share of the mean square are rounding errors.
+ROUNDING = 1e-20
 NO_INTERVAL = Interval(math.nan, math.nan)
 
 
@@ -226,6 +228,8 @@ def variance_components(frame: pd.DataFrame, value: str) -> Components:
         return undefined
     within = frame[value] - groups.transform("mean")
     msw = float((within**2).sum()) / (total - k)
+    if msw < ROUNDING * float((frame[value] ** 2).mean()):
+        msw = 0.0  # repeats that are equal but for the rounding of their mean
     if k == 1:
         return undefined._replace(repeat=msw)
     grand = float(frame[value].mean())

@@ -69,6 +69,26 @@ def column(table: pd.DataFrame, write: Callable[..., str], *names: str) -> list[
     return [write(*row) for row in zip(*(table[name] for name in names), strict=True)]
 
 
+def plural(count: int, name: str) -> str:
+    """A count and its noun."""
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
+def counts_text(table: pd.DataFrame) -> str:
+    """How many runs, label sets and repeats a table is of: "24 runs, 6 label sets, n = 4 repeats".
+
+    Args:
+        table: any rows of the runs, with variant, label_set, repeat and run_id.
+    """
+    runs = table[["variant", "label_set", "repeat", "run_id"]].drop_duplicates()
+    counts = runs.groupby(["variant", "label_set"], sort=False)["repeat"].nunique()
+    low, high = int(counts.min()), int(counts.max())
+    n = plural(high, "repeat") if low == high else f"{low} to {high} repeats"
+    sets = runs["label_set"].nunique()
+    each = " of each" if len(counts) > 1 else ""
+    return f"{plural(len(runs), 'run')}, {plural(sets, 'label set')}, n = {n}{each}"
+
+
 def without_constant(text: pd.DataFrame, names: tuple[str, ...] = (*GROUP,)) -> pd.DataFrame:
     """Drop those of the naming columns that say the same in every row."""
     same = [c for c in names if c in text and text[c].nunique(dropna=False) <= 1]
@@ -331,7 +351,8 @@ def spread(metrics: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         the fields of `statistics.ClassSpread` in points, n and ratio = mean_class_sd / sd_of_mean.
-        In the row "mean" each is the mean over label sets.
+        In the row "mean" the fields are means over label sets, n is the number of runs, and the
+        ratio is that of the means.
     """
     classes = metrics[metrics["order"] >= len(AGGREGATES)]
     rows = []
@@ -511,9 +532,10 @@ def reference(ours: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         per group and label set of ours that the reference has too, last accuracy: mean_percent,
-        sd_percent and n with the prefixes ours_ and reference_, difference_points; num_same_run:
-        runs with the same id in both; num_identical: those of them with an equal last accuracy,
-        to the last bit.
+        sd_percent and n, over all runs, with the prefixes ours_ and reference_; common_n: runs
+        with the same id in both; common_difference_points: mean over these of ours - reference,
+        NaN if there are none; num_identical: those of them with an equal last accuracy, to the
+        last bit.
     """
     keys = ["group", "label_set"]
     tables = []
@@ -521,20 +543,24 @@ def reference(ours: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
         percent = runs.assign(percent=100 * runs["last_accuracy"])
         tables.append(statistics.moments(percent, columns, "percent"))
     table = tables[0].merge(tables[1], on=keys, suffixes=("_ours", "_reference"))
-    same = ours[[*keys, "run_id", "last_accuracy"]].merge(
-        reference[["run_id", "last_accuracy"]], on="run_id", suffixes=("", "_reference")
+    accuracy = [*keys, "run_id", "last_accuracy"]
+    common = ours[accuracy].merge(
+        reference[accuracy], on=[*keys, "run_id"], suffixes=("", "_reference")
     )
-    same["identical"] = same["last_accuracy"] == same["last_accuracy_reference"]
-    counts = same.groupby(keys)["identical"].agg(["count", "sum"])
-    counts = counts.reindex(pd.MultiIndex.from_frame(table[keys]), fill_value=0)
+    common["difference"] = 100 * (common["last_accuracy"] - common["last_accuracy_reference"])
+    common["identical"] = common["last_accuracy"] == common["last_accuracy_reference"]
+    groups = common.groupby(keys)
+    rows = pd.MultiIndex.from_frame(table[keys])
     result = table[[*GROUP, "label_set"]].copy()
     for who in ("ours", "reference"):
         result[f"{who}_mean_percent"] = table[f"mean_{who}"]
         result[f"{who}_sd_percent"] = table[f"sd_{who}"]
         result[f"{who}_n"] = table[f"n_{who}"]
-    result["difference_points"] = result["ours_mean_percent"] - result["reference_mean_percent"]
-    result["num_same_run"] = counts["count"].to_numpy(dtype=int)
-    result["num_identical"] = counts["sum"].to_numpy(dtype=int)
+    result["common_n"] = groups.size().reindex(rows, fill_value=0).to_numpy(dtype=int)
+    difference = groups["difference"].mean().reindex(rows)
+    result["common_difference_points"] = difference.to_numpy(dtype=float)
+    identical = groups["identical"].sum().reindex(rows, fill_value=0)
+    result["num_identical"] = identical.to_numpy(dtype=int)
     return result
 
 
@@ -544,10 +570,9 @@ def reference_text(numbers: pd.DataFrame) -> pd.DataFrame:
     for who in ("ours", "reference"):
         text[who] = column(numbers, plus_minus, f"{who}_mean_percent", f"{who}_sd_percent")
         text["n" if who == "ours" else "n of the reference"] = numbers[f"{who}_n"]
-    text["difference"] = column(numbers, signed, "difference_points")
-    text["identical / same run"] = column(
-        numbers, lambda same, n: f"{same} / {n}", "num_identical", "num_same_run"
-    )
+    text["runs in both"] = numbers["common_n"]
+    text["difference over these"] = column(numbers, signed, "common_difference_points")
+    text["identical"] = numbers["num_identical"]
     return without_constant(text)
 
 
@@ -555,6 +580,8 @@ def reference_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 CIRCUMSTANCES = ["device", "threads", "commit"]
+PER_GROUP = ["num_runs", "num_label_sets", "seconds_sum", "seconds_median"]
+TOTALS = ["num_runs", "seconds_sum"]  # those that add up over groups
 
 
 def settings(runs: pd.DataFrame) -> pd.DataFrame:
@@ -606,16 +633,22 @@ def setting(value: object) -> str:
 
 
 def settings_common_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """What all groups share: setting and value."""
+    """What all groups share, and totals over them: setting and value."""
+    if len(numbers) > 1:
+        totals = {name: numbers[name].sum() for name in TOTALS}
+        numbers = numbers.drop(columns=[c for c in PER_GROUP if c not in TOTALS]).assign(**totals)
     text = numbers.map(setting).drop(columns=[*GROUP])
     same = [c for c in text if text[c].nunique() == 1]
     return pd.DataFrame({"setting": same, "value": [text[c].iloc[0] for c in same]})
 
 
 def settings_different_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """What tells groups apart: a row per setting, a column per group (turned if there are many)."""
+    """What tells groups apart: a row per setting, a column per group (turned if there are many).
+
+    What is counted or summed within a group is always there.
+    """
     text = numbers.map(setting)
-    different = [c for c in text if c not in GROUP and text[c].nunique() > 1]
+    different = [c for c in text if c in PER_GROUP or (c not in GROUP and text[c].nunique() > 1)]
     names = without_constant(text[[*GROUP]])
     titles = names.agg(", ".join, axis=1) if names.shape[1] else text["variant"]
     table = text[different].set_axis(pd.Index(titles), axis=0)

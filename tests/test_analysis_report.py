@@ -1,25 +1,31 @@
 """The report as a whole: what is written, from whatever a store may hold."""
 
 import hashlib
+import itertools
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 import analysis
 from analysis import figures
-from analysis.report import Report, escape, report
+from analysis import report as report_module
+from analysis.report import Picture, Report, escape, report
 from boss.errors import InputError
 from boss.store import TABLES, Store
 from boss.study import Run
 
-from .analysis_data import grid_of_runs, make_run, rows, write_store
+from .analysis_data import CIFAR10, grid_of_runs, make_run, rows, write_store
 
 ROOT = Path(analysis.__file__).parents[1]
 ALWAYS = ["algorithms", "class_accuracy", "protocols", "variance", "spread", "settings", "runs"]
@@ -246,6 +252,16 @@ def test_a_reference_without_this_study(tmp_path: Path) -> None:
     assert written.warnings == []
 
 
+def test_a_reference_with_other_settings_says_so(tmp_path: Path) -> None:
+    write_store(tmp_path / "results", [make_run()])
+    write_store(tmp_path / "reference", [make_run(batch_size=32)])
+    written = make_report(tmp_path / "results", reference=tmp_path / "reference")
+    page = (written.folder / "report.md").read_text("utf-8")
+    assert re.search(r"## \d+\. Beside the reference results\n\nThe .* nothing to compare\.", page)
+    assert "reference.csv" not in names(written.tables)
+    assert written.warnings == []
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="a superuser may write anywhere")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run()])
@@ -272,6 +288,55 @@ def test_labels_of_curves_do_not_overlap() -> None:
     assert placed.max() <= 100
     assert placed[2] == 5
     assert list(figures.spread_out(np.array([10.0, 50.0]), 5, 0, 100)) == [10, 50]
+
+
+def texts_of(figure: Figure) -> list[Text]:
+    """Every text that is drawn."""
+    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    for axes in figure.axes:
+        found += [axes._left_title, *axes.texts]  # type: ignore[attr-defined]
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            found += [axis.label, *(tick.label1 for tick in ticks)]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]
+
+
+@pytest.mark.parametrize(
+    "classes", [CIFAR10, tuple("0123456789")], ids=["named classes", "numbered classes"]
+)
+def test_figures_say_how_many_and_no_texts_overlap(
+    tmp_path: Path, classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Figure] = {}
+
+    def draw(part: Picture, folder: Path) -> list[Path]:
+        with matplotlib.style.context(["default", figures.STYLE]):
+            figure = drawn[part.name] = part.draw()
+            FigureCanvasAgg(figure).draw()
+        return []
+
+    monkeypatch.setattr(report_module, "write_picture", draw)
+    write_store(tmp_path, grid_of_runs(), classes=classes)
+    make_report(tmp_path, published=("empirical_perspectives_table1.csv",))
+    assert len(drawn) >= 8
+    for name, figure in drawn.items():
+        title = figure._suptitle.get_text().replace("\N{NO-BREAK SPACE}", " ")  # type: ignore[attr-defined]
+        assert re.search(r"\d+ runs, \d label sets?, n = 4 repeats", title), name
+        boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts_of(figure)]
+        for (one, a), (other, b) in itertools.combinations(boxes, 2):
+            across = min(a.x1, b.x1) - max(a.x0, b.x0)
+            down = min(a.y1, b.y1) - max(a.y0, b.y0)
+            assert across < 1 or down < 2, (name, one, other)
+    by_class = next(figure for name, figure in drawn.items() if name.endswith("_by_class"))
+    titles = [axes.get_title("left") for axes in by_class.axes]
+    assert titles == [f"class {c}" if c.isdigit() else c for c in classes]
+    styles = {line.get_linestyle() for line in by_class.axes[0].get_lines()}
+    assert len(styles) == 4
+    assert {line.get_linestyle() for line in by_class.legends[0].get_lines()} == styles
+    for name in ("class_accuracy_heatmap", "variance_fixmatch"):
+        axes = drawn[name].axes[0]
+        assert "class" in axes.get_xlabel() + axes.get_ylabel()
 
 
 def test_analysis_never_imports_torch() -> None:

@@ -139,6 +139,48 @@ def test_label_sets_are_in_natural_order(tmp_path: Path) -> None:
     assert list(found.runs["label_set"]) == ["boss:1", "boss:2", "boss:10"]
 
 
+# The same training twice
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"options": '{"a": 1, "threshold": 0.95}'}],
+    ids=["equal rows", "options in another order and notation"],
+)
+def test_the_same_training_under_two_ids_counts_once(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2)
+    store = write_store(tmp_path, runs)
+    ids = []
+    for day, run_id in ((8, "a" * 16), (7, "c" * 16), (7, "b" * 16)):
+        row, evaluations, class_evaluations = rows(make_run(label_set="fixmatch:0@10", repeat=9))
+        row |= {"run_id": run_id, "finished_at": f"2020-04-0{day}T12:00:00+00:00"}
+        row |= {"options": '{"threshold": 0.95, "a": 1.0}'} if "options" in other else {}
+        store.write(row | (other if run_id[0] == "a" else {}), evaluations, class_evaluations)
+        ids.append(run_id)
+    found = load.load(tmp_path, "synthetic")
+    assert len(found.runs) == len(runs) + 1
+    assert set(found.runs["run_id"]) == {*(run.id for run in runs), "b" * 16}
+    assert set(found.evaluations["run_id"]) == set(found.runs["run_id"])
+    assert len(found.warnings) == 1
+    assert all(f"{run_id}, as {'b' * 16}" in found.warnings[0] for run_id in ids[:2])
+    table = tables.algorithms(found.runs)
+    assert table["num_runs"].sum() == len(runs) + 1
+    accuracy = tables.class_accuracy(load.metrics(found))
+    assert accuracy["n"].max() == (2 if "options" in other else 3)
+
+
+def test_a_row_that_is_stored_twice_counts_once(found: load.Results) -> None:
+    for name, keys in load.KEYS.items():
+        table = getattr(found, name)
+        twice = pd.concat([table, table.iloc[[3]]])
+        once, warnings = load.without_repeated_rows(twice, keys, name)
+        pd.testing.assert_frame_equal(once, table)
+        assert warnings == [f"left out: repeated rows in {name} of: {table['run_id'].iloc[3]}"]
+        assert load.without_repeated_rows(table, keys, name) == (table, [])
+
+
 # Numbers against plain loops over what was stored
 
 
@@ -309,10 +351,35 @@ def test_reference_counts_runs_that_are_equal_to_the_last_bit(
     changed[0] = np.nextafter(changed[0], 1)
     table = tables.reference(found.runs, base.assign(last_accuracy=changed))
     assert len(table) == 12
-    assert list(table["num_same_run"]) == [2] * 12
+    assert list(table["common_n"]) == [2] * 12
     assert list(table["num_identical"]) == [1] + [2] * 11
     assert set(table["ours_n"]) == {4}
     assert set(table["reference_n"]) == {2}
+
+
+def test_the_difference_to_the_reference_is_over_common_runs(
+    found: load.Results, tmp_path: Path
+) -> None:
+    # Of label set 0 the reference has repeats 2 to 5, ours has 0 to 3; of label set 1 none of ours.
+    runs = [make_run(label_set="fixmatch:0@10", repeat=i) for i in (2, 3, 4, 5)]
+    runs += [make_run(label_set="fixmatch:1@10", repeat=i) for i in (7, 8)]
+    write_store(tmp_path, runs)
+    base = load.load(tmp_path, "synthetic").runs
+    base["last_accuracy"] -= 0.01 * base["repeat"]
+    table = tables.reference(found.runs, base)
+    assert list(table["label_set"]) == ["fixmatch:0@10", "fixmatch:1@10"]
+    assert list(table["ours_n"]) == [4, 4]
+    assert list(table["reference_n"]) == [4, 2]
+    assert list(table["common_n"]) == [2, 0]
+    assert list(table["num_identical"]) == [0, 0]
+    assert table["common_difference_points"][0] == pytest.approx(2.5)
+    assert math.isnan(table["common_difference_points"][1])
+    ours = [100 * rows(make_run(label_set="fixmatch:0@10", repeat=i))[0]["last_accuracy"]
+            for i in range(4)]  # fmt: skip
+    assert table["ours_mean_percent"][0] == pytest.approx(np.mean(ours))
+    text = tables.reference_text(table)
+    assert list(text["runs in both"]) == [2, 0]
+    assert list(text["difference over these"]) == ["+2.5", "-"]
 
 
 def test_settings(found: load.Results) -> None:
@@ -324,7 +391,21 @@ def test_settings(found: load.Results) -> None:
     common = tables.settings_common_text(tables.settings(found.runs)).set_index("setting")
     assert common.loc["learning_rate", "value"] == "0.03"
     different = tables.settings_different_text(tables.settings(found.runs))
-    assert set(different["setting"]) == {"algorithm", "options.threshold"}
+    assert set(different["setting"]) == {"algorithm", "options.threshold", *tables.PER_GROUP}
+
+
+def test_counts_and_seconds_of_one_group_do_not_pass_for_those_of_all(found: load.Results) -> None:
+    numbers = tables.settings(found.runs)
+    common = tables.settings_common_text(numbers).set_index("setting")["value"]
+    assert common["num_runs"] == "48"
+    assert float(common["seconds_sum"]) == 12 * (30 + 31 + 32 + 33)
+    assert not {"num_label_sets", "seconds_median"} & set(common.index)
+    different = tables.settings_different_text(numbers).set_index("setting")
+    assert list(different.loc["num_runs"]) == ["24", "24"]
+    assert list(different.loc["num_label_sets"]) == ["6", "6"]
+    alone = tables.settings(found.runs[found.runs["variant"] == "fixmatch"])
+    common = tables.settings_common_text(alone).set_index("setting")["value"]
+    assert (common["num_runs"], common["num_label_sets"]) == ("24", "6")
 
 
 def test_several_versions_are_all_named(found: load.Results) -> None:
@@ -335,6 +416,15 @@ def test_several_versions_are_all_named(found: load.Results) -> None:
 
 
 # How numbers are written
+
+
+def test_counts(metrics: pd.DataFrame) -> None:
+    assert tables.counts_text(metrics) == "48 runs, 6 label sets, n = 4 repeats of each"
+    one = metrics[(metrics["variant"] == "fixmatch") & (metrics["label_set"] == "fixmatch:1@10")]
+    assert tables.counts_text(one) == "4 runs, 1 label set, n = 4 repeats"
+    assert tables.counts_text(one[one["repeat"] == 2]) == "1 run, 1 label set, n = 1 repeat"
+    fewer = metrics[(metrics["repeat"] < 3) | (metrics["label_set"] == "fixmatch:1@10")]
+    assert tables.counts_text(fewer) == "38 runs, 6 label sets, n = 3 to 4 repeats of each"
 
 
 def test_numbers_as_text() -> None:
