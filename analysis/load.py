@@ -95,8 +95,8 @@ def load(results: Path, study: str) -> Results:
         ]
         warnings.append(f"left out: runs without their evaluations: {listed(names)}")
     if not whole.any():
-        more = f"; and {len(warnings) - 1} more" if len(warnings) > 1 else ""
-        reason = f" ({warnings[0]}{more})" if warnings else ""
+        others = f"; and {len(warnings) - 1} more" if len(warnings) > 1 else ""
+        reason = f" ({warnings[0]}{others})" if warnings else ""
         raise InputError(f"no finished run in {store.folder}{reason}: boss-study run {study}")
     runs, more = without_repeated_runs(describe(runs[whole].reset_index(drop=True)))
     warnings += more
