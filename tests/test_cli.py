@@ -220,11 +220,13 @@ def test_both_spellings_of_the_command_are_one():
     assert out.startswith("usage: boss-study")
 
 
-def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path):
+@pytest.mark.parametrize("until", ["mine: 2 runs", "[1/2 finished"])
+def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path, until):
     study_file(tmp_path)
-    process = start_command("run", "mine.py", cwd=tmp_path)
+    process = start_command("run", "mine.py", "--workers", "1", cwd=tmp_path)
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("mine: 2 runs")
+    while until not in process.stdout.readline():
+        pass
     process.stdout.close()
     assert process.wait(timeout=120) == 0
     assert process.stderr is not None

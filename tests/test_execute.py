@@ -332,6 +332,7 @@ def test_a_disk_that_is_full_fails_its_run_only(place, monkeypatch):
     wrong = dataclasses.replace(RUN, label_set="fixmatch:0@5000")
     outcomes = execute([wrong, RUN], place, ["cpu"], Recorder(), Stop())
     assert [o.state for o in outcomes] == ["failed", "finished"]
+    assert "5000" in outcomes[0].error
 
 
 def test_a_defect_of_this_process_fails_its_run_only(place, monkeypatch):

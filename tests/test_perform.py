@@ -12,12 +12,12 @@ from boss import checkpoint
 from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.execute import Stop, execute, in_child
-from boss.perform import check, configure_torch, perform
+from boss.perform import _run_row, check, configure_torch, perform
 from boss.place import Place
 from boss.store import Store
 
 from .test_execute import LONG, Recorder
-from .test_train import RUN
+from .test_train import RUN, prepare
 
 
 @pytest.fixture
@@ -48,6 +48,23 @@ def test_the_row_of_a_run(place, digits):
         if name == "options":
             value = json.dumps({"threshold": 0.14, "unlabeled_weight": 1.0})
         assert row[name] == value, name
+
+
+@pytest.mark.parametrize("best", ["teacher", "student"])
+def test_the_columns_of_accuracy_by_hand(place, digits, best):
+    """24 evaluations: the median leaves the first four out; the best may be of either network."""
+    training, _ = prepare(RUN, digits)
+    accuracies = [0.9, 0.9, 0.9, 0.9, *(0.01 * i for i in range(20))]
+    training.evaluations = [
+        {"network": network, "test_accuracy": accuracy + (0.05 if network == best else 0.0)}
+        for accuracy in accuracies
+        for network in ("teacher", "student")
+    ]
+    row = _run_row(RUN, place, training, "f", resolve(RUN.label_set, digits))
+    of_teacher = 0.05 if best == "teacher" else 0.0
+    assert row["last_accuracy"] == pytest.approx(0.19 + of_teacher)
+    assert row["median_last_20_accuracy"] == pytest.approx(0.095 + of_teacher)
+    assert row["best_test_accuracy"] == pytest.approx(0.95)
 
 
 def test_process_settings():
