@@ -65,17 +65,18 @@ def test_no_global_random_state_in_the_library():
     assert found >= 5
 
 
-def test_the_package_speaks_of_itself_alone():
-    forbidden = re.compile(r"/work/|/root/|claude|\bLLM\b|\bissue #?\d|this session", re.IGNORECASE)
+def test_no_file_names_the_machine_it_was_written_on():
+    here = [re.escape(f"{path}/") for path in (ROOT, Path.home()) if path != Path("/")]
+    here += [r"(?<![\w./])/(?:home|Users)/\w+"]
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
-        if parts[0].startswith(".") or path.suffix not in (".py", ".md", ".toml", ".csv", ".json"):
+        text_file = path.suffix in (".py", ".md", ".toml", ".csv", ".json", ".tex", ".cff")
+        if parts[0].startswith(".") or parts[0] == "data" or not text_file:
             continue
-        if path == Path(__file__) or parts[0] == "data":
-            continue
-        match = forbidden.search(path.read_text())
-        # The threads of other projects are sources.
-        assert match is None or "google-research/fixmatch" in path.read_text(), (path, match)
+        if parts[0] == "results" and parts[1] not in ("reference", "README.md"):
+            continue  # a user's own
+        match = re.search("|".join(here), path.read_text())
+        assert match is None, (path, match)
 
 
 @pytest.fixture(scope="module")
