@@ -9,21 +9,19 @@ in alternation.
 """
 
 import argparse
-import dataclasses
 import statistics
 import time
 from pathlib import Path
 
 import torch
 
-from boss import algorithms, data, models
+from boss import data
 from boss.augment import to_float
 from boss.data.label_sets import resolve
 from boss.losses import cross_entropy
-from boss.perform import training_data
-from boss.seeds import Streams, stream
+from boss.perform import start_run, train_config, training_data
 from boss.study import Run
-from boss.train import TrainConfig, Training, TrainingData, start, train
+from boss.train import TrainConfig, Training, TrainingData, train
 
 CPU = torch.device("cpu")
 
@@ -46,18 +44,8 @@ def run_of(dataset: str) -> Run:
 def prepare(run: Run, folder: str | None) -> tuple[Training, TrainingData, TrainConfig]:
     """A training at step 0."""
     dataset = data.load(run.dataset, None if folder is None else Path(folder))
-    student = models.build(
-        run.network,
-        channels=dataset.train.images.shape[1],
-        num_classes=dataset.train.num_classes,
-        norm_momentum=run.norm_momentum,
-        generator=stream(0),
-    )
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    config = TrainConfig(**{name: getattr(run, name) for name in names})
-    algorithm = algorithms.build(run.algorithm, run.options)
-    streams = Streams(run.label_set, run.repeat, CPU)
-    training = start(student, algorithm, config, streams, dataset.train.num_classes, CPU)
+    training = start_run(run, dataset, CPU)
+    config = train_config(run)
     return training, training_data(run, dataset, resolve(run.label_set, dataset), CPU), config
 
 

@@ -15,11 +15,14 @@ import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
 from boss.study import BUDGETS, Run, Study, find, load, select
+
+if TYPE_CHECKING:
+    from boss.place import Place
 
 PROGRAM = "boss-study"
 
@@ -196,20 +199,17 @@ def _run(arguments: argparse.Namespace) -> int:
 
     stop = Stop(arguments.time_limit)
     runs = on_data(runs, arguments.data)
+    store = Store(arguments.results.resolve(), study.name)
+    store.check_writable()
+    devices = _leases(in_child(_devices, arguments.device), arguments.workers, len(runs))
     where = place.Place(
         results=arguments.results.resolve(),
         study=study.name,
         data=arguments.data,
-        versions=place.versions(),
-        commit=place.commit(),
-    )
-    store = Store(where.results, study.name)
-    store.check_writable()
-    devices = _leases(in_child(_devices, arguments.device), arguments.workers, len(runs))
-    where = dataclasses.replace(
-        where,
         device=devices[0],
         threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
+        versions=place.versions(),
+        commit=place.commit(),
     )
     fingerprints, labels = in_child(_check, runs, where)
 
@@ -292,12 +292,10 @@ def _devices(wanted: str) -> list[str]:
     return wanted.split(",")
 
 
-def _check(runs: list[Run], where: object) -> Any:
+def _check(runs: list[Run], where: "Place") -> Any:
     """In a process of its own: `boss.perform.check`."""
     from boss import perform
-    from boss.place import Place
 
-    assert isinstance(where, Place)
     return perform.check(runs, where)
 
 

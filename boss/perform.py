@@ -65,27 +65,27 @@ def perform(
             return "finished"
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
-        dataset = load_dataset(run.dataset, place.data)
+        dataset = data.load(run.dataset, place.data)
         labels = resolve(run.label_set, dataset)
-        config = TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
-        training = _start(run, config, dataset, place)
+        device = torch.device(place.device)
+        training = start_run(run, dataset, device)
         # What a checkpoint must agree with to be continued.
         basis = {
             "run_id": run.id,
             "data": dataset.fingerprint,
             "labeled images": [list(labels.indices), list(labels.labels)],
-            "kind of device": torch.device(place.device).type,
+            "kind of device": device.type,
         }
         try:
             resumed_at = _resume(run, training, basis, folder)
         except (KeyError, TypeError, AttributeError, RuntimeError):  # not a state of this training
-            training, resumed_at = _start(run, config, dataset, place), 0
+            training, resumed_at = start_run(run, dataset, device), 0
         saver = _Saver(run, training, basis, folder, place.checkpoint_seconds, report)
         saver.tell(resumed_at)
         done = train(
             training,
-            training_data(run, dataset, labels, torch.device(place.device)),
-            config,
+            training_data(run, dataset, labels, device),
+            train_config(run),
             key=(run.label_set, run.repeat),
             should_stop=should_stop,
             report=saver,
@@ -119,7 +119,7 @@ def _lock(
 def check(
     runs: Iterable[Run], place: Place
 ) -> tuple[dict[str, str], dict[tuple[str, str], LabelSet]]:
-    """See that each run can be performed: its data, labels, network, algorithm and device.
+    """See that each run can be performed: its data, labels, network and algorithm.
 
     Returns:
         What the runs stand on: the fingerprint of every data set, and the labeled images by
@@ -132,7 +132,7 @@ def check(
     fingerprints: dict[str, str] = {}
     labels: dict[tuple[str, str], LabelSet] = {}
     for name in dict.fromkeys(run.dataset for run in runs):
-        dataset = load_dataset(name, place.data)
+        dataset = data.load(name, place.data)
         fingerprints[name] = dataset.fingerprint
         check_size(dataset.train.images.shape[-1])
         seen = set()
@@ -149,17 +149,7 @@ def check(
                     f"num_validation={run.num_validation} leaves no unlabeled image of the"
                     f" {len(dataset.train)} of {name}"
                 )
-    device = torch.device(place.device)
-    if device.type == "cuda":
-        available = torch.cuda.device_count()
-        if (device.index or 0) >= available:
-            raise InputError(f"no device {place.device}: torch sees {available} CUDA device(s)")
     return fingerprints, labels
-
-
-def load_dataset(name: str, place: Path | None) -> data.Dataset:
-    """The data set of a run. `place`: a folder with data sets, or an .npz that is the set."""
-    return data.load(name, place)
 
 
 def training_data(
@@ -219,8 +209,13 @@ def _algorithm(run: Run) -> Algorithm:
     return algorithm
 
 
-def _start(run: Run, config: TrainConfig, dataset: data.Dataset, place: Place) -> Training:
-    device = torch.device(place.device)
+def train_config(run: Run) -> TrainConfig:
+    """What the loop needs to know of a run."""
+    return TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
+
+
+def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training:
+    """A run at step 0: network, algorithm, optimizer and random streams."""
     student = models.build(
         run.network,
         channels=dataset.train.images.shape[1],
@@ -231,7 +226,8 @@ def _start(run: Run, config: TrainConfig, dataset: data.Dataset, place: Place) -
     if run.precision == "fp64":
         student = student.double()
     streams = Streams(run.label_set, run.repeat, device)
-    return start(student, _algorithm(run), config, streams, dataset.train.num_classes, device)
+    num_classes = dataset.train.num_classes
+    return start(student, _algorithm(run), train_config(run), streams, num_classes, device)
 
 
 def _resume(run: Run, training: Training, basis: dict[str, Any], folder: Path) -> int:

@@ -39,8 +39,9 @@ def test_a_step_on_the_gpu_never_waits(digits):
 
 def _steps_without_waiting():
     from boss import data
+    from boss.perform import train_config
     from boss.train import train
-    from tests.test_train import config_of, prepare_on
+    from tests.test_train import prepare_on
 
     training, images = prepare_on(RUN, data.load("digits"), GPU)
 
@@ -48,7 +49,7 @@ def _steps_without_waiting():
         # The first step builds tables; the check before a stop may wait. 76 steps are an epoch.
         torch.cuda.set_sync_debug_mode("error" if t.step < 80 else "default")
 
-    config = dataclasses.replace(config_of(RUN), num_images=8 * 200, num_evaluations=1)
+    config = dataclasses.replace(train_config(RUN), num_images=8 * 200, num_evaluations=1)
     stopped = not train(
         training, images, config, key=("k",), should_stop=lambda: training.step == 80, report=watch
     )

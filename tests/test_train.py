@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from boss import algorithms, checkpoint, models
+from boss import checkpoint, models
 from boss.augment import RandAugment, Weak, to_float
 from boss.data.label_sets import resolve, validation_indices
 from boss.evaluate import evaluate
-from boss.perform import training_data
+from boss.perform import start_run, train_config, training_data
 from boss.seeds import EpochOrder, Streams, stream
 from boss.study import Run
-from boss.train import NonFiniteLossError, TrainConfig, make_teacher, start, train
+from boss.train import NonFiniteLossError, make_teacher, train
 
 from .test_contract import NoSynchronization
 
@@ -41,35 +41,18 @@ RUN = Run(
 )
 
 
-def config_of(run):
-    names = [f.name for f in dataclasses.fields(TrainConfig)]
-    return TrainConfig(**{name: getattr(run, name) for name in names})
-
-
 def prepare(run, dataset):
     return prepare_on(run, dataset, CPU)
 
 
 def prepare_on(run, dataset, device):
-    student = models.build(
-        run.network,
-        channels=1,
-        num_classes=10,
-        norm_momentum=run.norm_momentum,
-        generator=stream(run.label_set, run.repeat, "initialization"),
-    )
-    if run.precision == "fp64":
-        student = student.double()
-    algorithm = algorithms.build(run.algorithm, run.options)
-    streams = Streams(run.label_set, run.repeat, device)
-    training = start(student, algorithm, config_of(run), streams, 10, device)
-    data = training_data(run, dataset, resolve(run.label_set, dataset), device)
-    return training, data
+    labels = resolve(run.label_set, dataset)
+    return start_run(run, dataset, device), training_data(run, dataset, labels, device)
 
 
 def train_run(run, dataset, **hooks):
     training, data = prepare(run, dataset)
-    done = train(training, data, config_of(run), key=(run.label_set, run.repeat), **hooks)
+    done = train(training, data, train_config(run), key=(run.label_set, run.repeat), **hooks)
     return training, done
 
 
@@ -78,7 +61,9 @@ def weights(network):
 
 
 def test_learning_rate_by_hand():
-    config = config_of(dataclasses.replace(RUN, num_images=100, batch_size=50, learning_rate=0.03))
+    config = train_config(
+        dataclasses.replace(RUN, num_images=100, batch_size=50, learning_rate=0.03)
+    )
     assert config.num_steps == 2
     assert config.learning_rate_at(0) == 0.03
     assert config.learning_rate_at(1) == pytest.approx(0.03 * math.cos(7 * math.pi / 32))
@@ -87,10 +72,10 @@ def test_learning_rate_by_hand():
 
 
 def test_the_schedule_counts_images_not_steps():
-    half = config_of(dataclasses.replace(RUN, num_images=960, batch_size=30))
+    half = train_config(dataclasses.replace(RUN, num_images=960, batch_size=30))
     assert half.num_steps == 32
     assert half.progress(16) == 0.5
-    assert config_of(dataclasses.replace(RUN, num_images=961, batch_size=30)).num_steps == 33
+    assert train_config(dataclasses.replace(RUN, num_images=961, batch_size=30)).num_steps == 33
 
 
 @pytest.mark.parametrize(("steps", "evaluations", "expected"), [
@@ -98,7 +83,7 @@ def test_the_schedule_counts_images_not_steps():
 ])  # fmt: skip
 def test_evaluations_are_evenly_spaced_and_end_with_the_last_step(steps, evaluations, expected):
     run = dataclasses.replace(RUN, num_images=steps * 8, num_evaluations=evaluations)
-    assert config_of(run).evaluation_steps() == expected
+    assert train_config(run).evaluation_steps() == expected
 
 
 def test_only_kernels_decay(digits):
@@ -131,7 +116,7 @@ def test_one_step_equals_plain_code(digits):
     training, data = prepare(run, digits)
     network = copy.deepcopy(training.student)
     streams, key = Streams(run.label_set, run.repeat, CPU), (run.label_set, run.repeat)
-    train(training, data, config_of(run), key=key)
+    train(training, data, train_config(run), key=key)
 
     weak, strong = Weak(8, flip=False, device=CPU), RandAugment(8, device=CPU)
     picks = torch.randint(10, (8,), generator=streams["labeled order"])
@@ -203,7 +188,7 @@ def test_the_same_run_gives_the_same_bits_whatever_the_global_seed(digits):
 def test_resuming_gives_the_same_bits(digits, tmp_path, stop_at):
     whole, _ = train_run(RUN, digits)
     first, data = prepare(RUN, digits)
-    config, key = config_of(RUN), (RUN.label_set, RUN.repeat)
+    config, key = train_config(RUN), (RUN.label_set, RUN.repeat)
     assert not train(first, data, config, key=key, should_stop=lambda: first.step == stop_at)
     checkpoint.save(tmp_path / "c.pt", {"training": first.state_dict()})
 
@@ -235,7 +220,7 @@ def test_true_labels_of_unlabeled_images_have_no_effect_on_the_networks(digits):
     def hidden(labels):
         training, data = prepare(RUN, digits)
         data = data._replace(unlabeled=dataclasses.replace(data.unlabeled, labels=labels))
-        train(training, data, config_of(RUN), key=("k",))
+        train(training, data, train_config(RUN), key=("k",))
         return training
 
     truth = digits.train.labels
@@ -294,7 +279,7 @@ def test_every_field_of_a_run_is_covered():
 def test_nothing_in_a_step_waits_for_the_device(digits):
     run = dataclasses.replace(RUN, num_images=16)
     training, data = prepare(run, digits)
-    config = dataclasses.replace(config_of(run), num_evaluations=1)
+    config = dataclasses.replace(train_config(run), num_evaluations=1)
     steps = []
 
     def stop():
@@ -318,7 +303,7 @@ def test_a_loss_that_is_not_finite_names_its_step(digits):
                 next(t.student.parameters()).fill_(math.inf)
 
     with pytest.raises(NonFiniteLossError, match="at step 6"):
-        train(training, data, config_of(RUN), key=("k",), report=spoil)
+        train(training, data, train_config(RUN), key=("k",), report=spoil)
 
 
 def test_logs_by_hand(digits):
@@ -335,7 +320,7 @@ def test_logs_by_hand(digits):
         return losses
 
     training.algorithm.loss = spy
-    train(training, data, config_of(run), key=("k",))
+    train(training, data, train_config(run), key=("k",))
     assert any(0 < losses.used.sum() < 16 for losses, _ in seen)
     for i, row in enumerate(training.evaluations[::2]):
         steps = seen[4 * i : 4 * i + 4]
@@ -428,12 +413,12 @@ def test_labels_from_a_file_are_the_ones_trained_on(digits):
 def test_validation_accuracy_and_learning_rate_in_the_rows(digits):
     run = dataclasses.replace(RUN, num_validation=300, max_eval_images=None)
     training, data = prepare(run, digits)
-    train(training, data, config_of(run), key=("k",))
+    train(training, data, train_config(run), key=("k",))
     for row in training.evaluations[-2:]:
         network = getattr(training, row["network"])
         assert row["validation_accuracy"] == evaluate(network, data.validation).accuracy
         assert row["test_accuracy"] == evaluate(network, data.test).accuracy
-        assert row["learning_rate"] == config_of(run).learning_rate_at(11)
+        assert row["learning_rate"] == train_config(run).learning_rate_at(11)
     assert (
         training.evaluations[-1]["validation_accuracy"] != training.evaluations[-1]["test_accuracy"]
     )
@@ -451,12 +436,12 @@ def test_a_last_update_that_spoils_the_network_is_found(digits):
 
     training.optimizer.step = spoil
     with pytest.raises(NonFiniteLossError, match="test loss is not finite after step 12"):
-        train(training, data, config_of(RUN), key=("k",))
+        train(training, data, train_config(RUN), key=("k",))
 
 
 def test_seconds_are_those_on_the_wall(digits):
     training, data = prepare(RUN, digits)
     began = time.perf_counter()
-    train(training, data, config_of(RUN), key=("k",), report=lambda t: time.sleep(0.02))
+    train(training, data, train_config(RUN), key=("k",), report=lambda t: time.sleep(0.02))
     wall = time.perf_counter() - began
     assert 11 * 0.02 < training.seconds < wall
