@@ -60,6 +60,34 @@ def evaluate(
     return Evaluation(correct, total, loss)
 
 
+@torch.inference_mode()
+def predict(
+    network: nn.Module, images: Tensor, *, precision: str = "fp32", batch_size: int = 500
+) -> tuple[Tensor, Tensor]:
+    """What a network takes images for, unaugmented, with the running statistics of batch norm.
+
+    Args:
+        network: images in [-1, 1] -> logits (N, K); its mode is restored afterwards.
+        images: uint8 (N, C, H, W), on the device of the network.
+
+    Returns:
+        guess: the class of the highest probability (N,).
+        doubt: 1 - that probability, float64 (N,), as the sum of all others: so it tells images
+            apart whose probability rounds to 1.
+    """
+    training = network.training
+    network.eval()
+    guesses, doubts = [], []
+    for start in range(0, len(images), batch_size):
+        logits = forward_in(precision, network, images[start : start + batch_size])
+        probs = logits.double().softmax(dim=1)  # (n, K)
+        guess = probs.argmax(dim=1, keepdim=True)  # (n, 1)
+        guesses.append(guess.squeeze(1))
+        doubts.append(probs.scatter(1, guess, 0.0).sum(dim=1))
+    network.train(training)
+    return torch.cat(guesses), torch.cat(doubts)
+
+
 def forward_in(precision: str, network: nn.Module, images: Tensor) -> Tensor:
     """Logits of uint8 images (N, C, H, W), computed in "fp32", "bf16" or "fp64"."""
     dtype = torch.float64 if precision == "fp64" else torch.float32

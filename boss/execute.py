@@ -12,9 +12,10 @@ import json
 import multiprocessing
 import queue
 import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -100,11 +101,15 @@ def execute(
     devices: list[str],
     display: Display,
     stop: Stop,
+    finished: Collection[str] = (),
 ) -> list[Outcome]:
     """Perform the runs, as many at a time as there are leases in `devices`.
 
+    A run of self-training starts as soon as its parent has finished, whatever else is going on.
+
     Args:
-        runs: those without a result, in the order to start them.
+        runs: those without a result, no two the same, in the order to start them.
+        finished: ids of the runs with a result: parents among them need no training.
         place: where; its `device` is filled in from the lease.
         devices: one entry per worker: ["cpu", "cpu"] or ["cuda:0", "cuda:0", "cuda:1"].
 
@@ -114,12 +119,17 @@ def execute(
     leases: queue.Queue[str] = queue.Queue()
     for device in devices:
         leases.put(device)
+    graph = _Graph(runs, finished)
 
-    def serve(run: Run) -> Outcome:
-        if stop.requested:
-            return Outcome(run, "not started")
+    def serve() -> Outcome:
+        run, reason = graph.take(stop)
+        if reason or stop.requested:
+            outcome = Outcome(run, "not started", reason)
+            graph.ended(outcome)
+            return outcome
         device = leases.get()
         display.started(run, device)
+        outcome = Outcome(run, "failed", "the worker thread ended")  # unless the next lines say so
         try:
             outcome = _attempts(run, replace(place, device=device), display, stop)
         except Exception as error:  # a defect here, or the system's: the other runs go on
@@ -127,12 +137,57 @@ def execute(
             outcome = Outcome(run, "failed", line, traceback.format_exc())
         finally:
             leases.put(device)
+            graph.ended(outcome)
         display.ended(outcome)
         return outcome
 
     workers = joblib.Parallel(n_jobs=len(devices), backend="threading", batch_size=1)
-    outcomes: list[Outcome] = workers(joblib.delayed(serve)(run) for run in runs)
-    return outcomes
+    ended = {o.run.id: o for o in workers(joblib.delayed(serve)() for _ in range(len(graph.runs)))}
+    return [ended[run.id] for run in graph.runs]
+
+
+class _Graph:
+    """Which run is next: the first in the list whose parent has finished.
+
+    As many workers call `take` as there are runs, from several threads. While no run is ready a
+    worker waits: then some parent is being trained in another thread, so it ends.
+    """
+
+    def __init__(self, runs: Iterable[Run], finished: Collection[str]) -> None:
+        self.runs = list(runs)
+        self._waiting = dict.fromkeys(self.runs)  # in order
+        self._active: set[str] = set()
+        self._finished = set(finished)
+        self._changed = threading.Condition()
+
+    def take(self, stop: Stop) -> tuple[Run, str]:
+        """The next run, and why it cannot be started if it cannot."""
+        with self._changed:
+            while True:
+                for run in self._waiting:
+                    reason = self._reason(run)
+                    if reason is not None or stop.requested:
+                        del self._waiting[run]
+                        self._active.add(run.id)
+                        return run, reason or ""
+                self._changed.wait(POLL_SECONDS)
+
+    def _reason(self, run: Run) -> str | None:
+        """Empty: it can be started; None: wait; a text: it cannot."""
+        parent = run.parent
+        if parent is None or parent.id in self._finished:
+            return ""
+        if parent.id in self._active or parent in self._waiting:
+            return None
+        return f"its parent {parent.title} has not finished"
+
+    def ended(self, outcome: Outcome) -> None:
+        """Tell those who wait."""
+        with self._changed:
+            self._active.discard(outcome.run.id)
+            if outcome.state == "finished":
+                self._finished.add(outcome.run.id)
+            self._changed.notify_all()
 
 
 def _attempts(run: Run, place: Place, display: Display, stop: Stop) -> Outcome:
@@ -298,7 +353,7 @@ def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
     if place.is_relative_to(Path.cwd()):
         place = place.relative_to(Path.cwd())
     name = data.identify(place)
-    return [replace(run, dataset=name) for run in runs]
+    return [run.with_fields(dataset=name) for run in runs]
 
 
 def states(runs: Iterable[Run], store: Store) -> list[tuple[Run, str, str]]:

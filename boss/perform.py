@@ -3,6 +3,8 @@
 Everything here happens inside a worker process that serves one run and ends.
 """
 
+import copy
+import io
 import json
 import os
 import platform
@@ -17,21 +19,25 @@ from typing import Any, Literal
 import filelock
 import numpy as np
 import torch
+from PIL import Image
 
-from boss import algorithms, checkpoint, data, models
+from boss import algorithms, checkpoint, data, models, self_training
 from boss.algorithms import Algorithm
 from boss.augment import check_size
 from boss.cost import parse_network
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
+from boss.evaluate import predict
 from boss.place import Place
 from boss.seeds import Streams, stream
+from boss.self_training import Picks
 from boss.store import Store, write_atomically
 from boss.study import Run
 from boss.train import TrainConfig, Training, TrainingData, start, train
 
 LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
 REPORT_SECONDS = 1.0
+MAX_LABELS_WITH_PIXELS = 1000  # of a label set: more would make its rows larger than its results
 
 
 class BusyError(RuntimeError):
@@ -66,7 +72,7 @@ def perform(
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
         dataset = data.load(run.dataset, place.data)
-        labels = resolve(run.label_set, dataset)
+        labels, picks = labeled_images(run, dataset, store)
         device = torch.device(place.device)
         training = start_run(run, dataset, device)
         # What a checkpoint must agree with to be continued.
@@ -86,7 +92,7 @@ def perform(
             training,
             training_data(run, dataset, labels, device),
             train_config(run),
-            key=(run.label_set, run.repeat),
+            key=run.stream_key,
             should_stop=should_stop,
             report=saver,
         )
@@ -94,8 +100,16 @@ def perform(
             saver.save()
             return "interrupted"
         saver.tell()
-        row = _run_row(run, place, training, dataset.fingerprint, labels)
-        store.write(row, training.evaluations, training.class_evaluations)
+        if place.keep_networks:
+            kept = {"run": run.as_dict(), "teacher": training.teacher.state_dict()}
+            checkpoint.save(store.folder / "networks" / f"{run.id}.pt", kept)
+        store.write(
+            _run_row(run, place, training, dataset, labels, picks),
+            evaluations=training.evaluations,
+            class_evaluations=training.class_evaluations,
+            labeled_images=_label_rows(dataset, labels, picks),
+            predictions=_prediction_rows(run, training, dataset, device),
+        )
     shutil.rmtree(folder, ignore_errors=True)
     return "finished"
 
@@ -137,7 +151,7 @@ def check(
         check_size(dataset.train.images.shape[-1])
         seen = set()
         for run in (r for r in runs if r.dataset == name):
-            needs = replace(run, repeat=0)  # repeats need the same things
+            needs = run.with_fields(repeat=0)  # repeats need the same things
             if needs in seen:
                 continue
             seen.add(needs)
@@ -150,6 +164,17 @@ def check(
                     f" {len(dataset.train)} of {name}"
                 )
     return fingerprints, labels
+
+
+def labeled_images(run: Run, dataset: data.Dataset, store: Store) -> tuple[LabelSet, Picks | None]:
+    """What a run learns from: its label set, and in self-training what its parent picks."""
+    labels = resolve(run.label_set, dataset)
+    if run.parent is None:
+        return labels, None
+    picks = self_training.picks_of_parent(run, dataset, labels, store)
+    truth = dataset.train.labels.numpy()
+    trained_as = picks.guesses if run.pick_labels == "pseudo" else truth[picks.indices]
+    return self_training.joined(labels, picks, trained_as), picks
 
 
 def training_data(
@@ -221,11 +246,11 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
         channels=dataset.train.images.shape[1],
         num_classes=dataset.train.num_classes,
         norm_momentum=run.norm_momentum,
-        generator=stream(run.label_set, run.repeat, "initialization"),
+        generator=stream(*run.stream_key, "initialization"),
     )
     if run.precision == "fp64":
         student = student.double()
-    streams = Streams(run.label_set, run.repeat, device)
+    streams = Streams(*run.stream_key, device=device)
     num_classes = dataset.train.num_classes
     return start(student, _algorithm(run), train_config(run), streams, num_classes, device)
 
@@ -282,7 +307,11 @@ class _Saver:
 
     def save(self) -> None:
         self.training.totals.check_finite()  # never replace a sound checkpoint by a spoilt one
-        content = {"basis": self.basis, "training": self.training.state_dict()}
+        content = {
+            "run": self.run.as_dict(),
+            "basis": self.basis,
+            "training": self.training.state_dict(),
+        }
         checkpoint.save(self.folder / "checkpoint.pt", content)
         progress = {"step": self.training.step, "num_steps": self.run.num_steps}
         write_atomically(
@@ -291,17 +320,41 @@ class _Saver:
 
 
 def _run_row(
-    run: Run, place: Place, training: Training, fingerprint: str, labels: LabelSet
+    run: Run,
+    place: Place,
+    training: Training,
+    dataset: data.Dataset,
+    labels: LabelSet,
+    picks: Picks | None,
 ) -> dict[str, Any]:
     accuracies = [r["test_accuracy"] for r in training.evaluations if r["network"] == "teacher"]
     options = algorithms.hyperparameters(run.algorithm) | dict(run.options)
+    oracles = [
+        labels.oracle,
+        "true labels of the picks" if run.pick_labels == "true" else "",
+        "picks by the network of the best test accuracy" if run.rank_by == "best_test" else "",
+    ]
+    ancestor = run.parent
+    while ancestor is not None and ancestor.parent is not None:
+        same = (ancestor.pick_labels, ancestor.rank_by) == ("pseudo", "last")
+        oracles.append("" if same else f"an oracle in round {ancestor.round}")
+        ancestor = ancestor.parent
+    truth = dataset.train.labels.numpy()
     return run.as_dict() | {
         "run_id": run.id,
         "study": place.study,
-        "dataset_fingerprint": fingerprint,
+        "dataset_fingerprint": dataset.fingerprint,
         "labels": list(labels.indices),
         "label_classes": list(labels.labels),
         "num_labels": len(labels.indices),
+        "parent": run.parent and run.parent.id,
+        "round": run.round,
+        "num_picks": 0 if picks is None else len(picks.indices),
+        "num_wrong_picks": 0
+        if picks is None
+        else int((picks.guesses != truth[picks.indices]).sum()),
+        "stop_reason": picks and picks.stop_reason,
+        "oracle": "; ".join(filter(None, oracles)) or None,
         "num_parameters": sum(p.numel() for p in training.student.parameters()),
         "num_steps": run.num_steps,
         "options": json.dumps(options, sort_keys=True),
@@ -315,6 +368,59 @@ def _run_row(
         "median_last_20_accuracy": float(np.median(accuracies[-20:])),
         "best_test_accuracy": max(r["test_accuracy"] for r in training.evaluations),
     }
+
+
+def _label_rows(
+    dataset: data.Dataset, labels: LabelSet, picks: Picks | None
+) -> list[dict[str, Any]]:
+    """The labeled images, the prototypes with their pixels: a reader can look at them."""
+    num_picks = 0 if picks is None else len(picks.indices)
+    num_prototypes = len(labels) - num_picks
+    with_pixels = num_prototypes <= MAX_LABELS_WITH_PIXELS
+    rows = []
+    for position, (index, label) in enumerate(zip(labels.indices, labels.labels, strict=True)):
+        is_pick = position >= num_prototypes
+        image = dataset.train.images[index]
+        rows.append(
+            {
+                "position": position,
+                "image_index": index,
+                "label": label,
+                "true_label": int(dataset.train.labels[index]),
+                "class_name": dataset.class_names[label],
+                "is_pick": is_pick,
+                "doubt": float(picks.doubts[position - num_prototypes])
+                if picks is not None and is_pick
+                else None,
+                "image": _png(image) if with_pixels and not is_pick else None,
+            }
+        )
+    return rows
+
+
+def _png(image: torch.Tensor) -> bytes:
+    """A uint8 image (C, H, W) as a PNG file."""
+    pixels = image.permute(1, 2, 0).squeeze(2) if len(image) == 1 else image.permute(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _prediction_rows(
+    run: Run, training: Training, dataset: data.Dataset, device: torch.device
+) -> list[dict[str, Any]]:
+    """What the last teacher, and the best network on the test set, take the images for."""
+    best = copy.deepcopy(training.teacher)
+    best.load_state_dict(training.best_weights)
+    images = dataset.train.images[: run.max_eval_images].to(device)
+    rows = []
+    for name, network in (("last", training.teacher), ("best_test", best)):
+        guesses, doubts = predict(network, images, precision=run.precision)
+        rows += [
+            {"network": name, "image_index": i, "guess": guess, "doubt": doubt}
+            for i, (guess, doubt) in enumerate(zip(guesses.tolist(), doubts.tolist(), strict=True))
+        ]
+    return rows
 
 
 def device_name(device: torch.device) -> str:

@@ -20,6 +20,7 @@ class Place:
     device: str = "cpu"
     threads: int = 1
     checkpoint_seconds: float = 60.0
+    keep_networks: bool = False  # store the last teacher of each run, for embeddings and the like
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
 

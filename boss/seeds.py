@@ -33,14 +33,12 @@ def stream(*key: object, device: torch.device | str = "cpu") -> torch.Generator:
 class Streams:
     """The streams that a training draws from at every step: one for each of `PURPOSES`.
 
-    A function of (label_set, repeat) and of the kind of device they live on, and of nothing else.
-    They live where the images are, so that drawing never waits for a copy.
+    A function of the key (`Run.stream_key`) and of the kind of device they live on, and of nothing
+    else. They live where the images are, so that drawing never waits for a copy.
     """
 
-    def __init__(self, label_set: str, repeat: int, device: torch.device) -> None:
-        self._generators = {
-            purpose: stream(label_set, repeat, purpose, device=device) for purpose in PURPOSES
-        }
+    def __init__(self, *key: object, device: torch.device) -> None:
+        self._generators = {purpose: stream(*key, purpose, device=device) for purpose in PURPOSES}
 
     def __getitem__(self, purpose: str) -> torch.Generator:
         return self._generators[purpose]

@@ -3,6 +3,8 @@
     results/<study>/runs/<run_id>.parquet                one row: what was run, what came out
     results/<study>/evaluations/<run_id>.parquet         one row per evaluation and network
     results/<study>/class_evaluations/<run_id>.parquet   one row per evaluation, network and class
+    results/<study>/labeled_images/<run_id>.parquet      one row per labeled image
+    results/<study>/predictions/<run_id>.parquet         one row per network and training image
 
 A part is written under a temporary name, flushed to disk and renamed; the part of `runs` comes
 last and makes the run count as finished. So a crash at any moment leaves either a finished run or
@@ -46,6 +48,15 @@ TABLES: dict[str, pa.Schema] = {
         ("label_classes", pa.list_(INT), "class of each: the true one, unless a file gives it"),
         ("num_labels", INT, "number of labeled images"),
         ("repeat", INT, "same settings, other random streams"),
+        ("parent", TEXT, "run_id of the run whose network picked further labels; empty: none"),
+        ("round", INT, "round of self-training; 0: trained on the label set alone"),
+        ("picks_per_class", INT, "images asked for of each predicted class; 0 in round 0"),
+        ("pick_labels", TEXT, "pseudo (the parent's guess) or true (an oracle)"),
+        ("rank_by", TEXT, "last or best_test (an oracle): the parent's network that picked"),
+        ("num_picks", INT, "how many of the labeled images were picked"),
+        ("num_wrong_picks", INT, "picks whose guessed class is wrong: a diagnostic, never used"),
+        ("stop_reason", TEXT, "why the picking ended: enough, or too few: and of which classes"),
+        ("oracle", TEXT, "hidden labels that the run profited from; empty: none"),
         ("network", TEXT, "architecture: wrn-DEPTH-WIDTH"),
         ("num_parameters", INT, "trainable parameters of one network"),
         ("num_images", INT, "labeled images seen during training, repetitions counted"),
@@ -103,7 +114,27 @@ TABLES: dict[str, pa.Schema] = {
         ("pseudo_label_count", INT, "pseudo-labels of this class that were used since then"),
         ("pseudo_label_accuracy", FLOAT, "share of those used that are right"),
     ),
+    "labeled_images": _schema(
+        ("run_id", TEXT, "joins with runs"),
+        ("position", INT, "place in the list of labeled images, from 0"),
+        ("image_index", INT, "position in the training set"),
+        ("label", INT, "the class it was trained as"),
+        ("true_label", INT, "its class in the data set"),
+        ("class_name", TEXT, "name of the class it was trained as"),
+        ("is_pick", BOOL, "picked by the parent's network, not of the label set"),
+        ("doubt", FLOAT, "of a pick: 1 - the parent's probability of its guess"),
+        ("image", pa.binary(), "the image as PNG; empty for picks"),
+    ),
+    "predictions": _schema(
+        ("run_id", TEXT, "joins with runs"),
+        ("network", TEXT, "last (teacher after the last step) or best_test (an oracle)"),
+        ("image_index", pa.int32(), "position in the training set"),
+        ("guess", pa.int16(), "predicted class, image not augmented"),
+        ("doubt", pa.float32(), "1 - probability of that class"),
+    ),
 }  # fmt: skip
+# Read for self-training and refining only; a published store may leave it out.
+OPTIONAL_TABLES = ("predictions",)
 
 
 class Store:
@@ -137,30 +168,23 @@ class Store:
         except OSError as error:
             raise InputError(f"cannot write results to {self.folder}: {error.strerror}") from error
 
-    def write(
-        self,
-        run: Mapping[str, Any],
-        evaluations: Iterable[Mapping[str, Any]],
-        class_evaluations: Iterable[Mapping[str, Any]],
-    ) -> None:
+    def write(self, run: Mapping[str, Any], **tables: Iterable[Mapping[str, Any]]) -> None:
         """Store the rows of one finished run, replacing any it had.
 
         Args:
             run: a row of `runs`.
-            evaluations, class_evaluations: rows of those tables; `run_id` is filled in.
+            tables: the rows of every other table, by its name; `run_id` is filled in.
         """
+        assert tables.keys() | {"runs"} == TABLES.keys()
         run_id = run["run_id"]
-        for table, rows in (
-            ("evaluations", evaluations),
-            ("class_evaluations", class_evaluations),
-            ("runs", [run]),  # last: this part is what makes the run count as finished
-        ):
+        # `runs` comes last: its part is what makes the run count as finished.
+        for table, rows in [*tables.items(), ("runs", [run])]:
             part = pa.Table.from_pylist(
                 [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
             )
             write_atomically(
                 self.folder / table / f"{run_id}.parquet",
-                lambda path, part=part: pq.write_table(part, path),
+                lambda path, part=part: pq.write_table(part, path, compression="zstd"),
             )
 
     def read(self, table: str, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
@@ -180,7 +204,7 @@ class Store:
         """The table of runs, of those whose parts are all there and readable."""
         runs = self.read("runs")
         whole = set(runs["run_id"])
-        for table in TABLES.keys() - {"runs"}:
+        for table in TABLES.keys() - {"runs", *OPTIONAL_TABLES}:
             whole &= self._parts(table, whole).keys()
         return runs[runs["run_id"].isin(whole)].reset_index(drop=True)
 
@@ -245,7 +269,7 @@ def data_dictionary() -> str:
         "# Results",
         "",
         "`<study>/` holds what you ran (git ignores it); `reference/<study>/` what is published",
-        "with this package. Each has three parquet tables, one file per run, and `report/`, which",
+        "with this package. Each has parquet tables, one file per run, and `report/`, which",
         "`boss-study report <study>` makes from them:",
         "",
         "```python",

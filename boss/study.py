@@ -10,16 +10,21 @@ import itertools
 import json
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from boss.errors import InputError, choose
+from boss.methods import method_name
 
 Scalar = str | int | float | bool | None
 BUDGETS = ("smoke", "short", "paper")
+# Where the labels of the picks come from, and which network ranks: the first is the default, the
+# second the released code's, an oracle.
+PICK_LABELS = ("pseudo", "true")
+RANK_BY = ("last", "best_test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,12 @@ class Run:
     precision: str = "fp32"  # "fp32", "bf16" (autocast) or "fp64" (for tests)
     deterministic: bool = False  # refuse operations whose result varies from call to call
     options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)  # of the algorithm
+    # Self-training (boss.self_training): this run starts when `parent` has finished, and learns
+    # from the label set and from the images of which the parent's teacher is most confident.
+    parent: "Run | None" = None
+    picks_per_class: int = 0  # how many images of each predicted class join the label set
+    pick_labels: str = "pseudo"  # the label of a pick: the parent's guess, or "true": an oracle
+    rank_by: str = "last"  # the parent's last teacher, or "best_test", its best network: an oracle
 
     def __post_init__(self) -> None:
         if not isinstance(self.options, Mapping):
@@ -69,7 +80,7 @@ class Run:
         for name in ("num_images", "batch_size", "num_evaluations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("repeat", "unlabeled_ratio", "num_validation"):
+        for name in ("repeat", "unlabeled_ratio", "num_validation", "picks_per_class"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.max_eval_images is not None and self.max_eval_images < 1:
@@ -85,6 +96,43 @@ class Run:
             raise InputError(f"weight_decay must not be negative, not {self.weight_decay}")
         choose(self.precision, dict.fromkeys(("fp32", "bf16", "fp64")), what="precision")
         choose(self.budget, dict.fromkeys(BUDGETS), what="budget")
+        choose(self.pick_labels, dict.fromkeys(PICK_LABELS), what="pick_labels")
+        choose(self.rank_by, dict.fromkeys(RANK_BY), what="rank_by")
+        self._check_parent()
+
+    def _check_parent(self) -> None:
+        parent = self.parent
+        if parent is None:
+            if (self.picks_per_class, self.pick_labels, self.rank_by) != (0, "pseudo", "last"):
+                raise InputError("picks_per_class, pick_labels and rank_by need a parent")
+            return
+        if not isinstance(parent, Run):
+            raise InputError(f"parent must be a Run, not {parent!r}")
+        if self.picks_per_class < 1:
+            raise InputError("a run with a parent needs picks_per_class, at least 1")
+        for name in ("dataset", "label_set", "repeat", "budget", "num_validation"):
+            if getattr(self, name) != getattr(parent, name):
+                raise InputError(
+                    f"a run and its parent must agree in {name}, not {getattr(self, name)!r} and"
+                    f" {getattr(parent, name)!r}"
+                )
+
+    @property
+    def round(self) -> int:
+        """0: trained on the label set alone; r: a self-training run after r - 1 others."""
+        return 0 if self.parent is None else self.parent.round + 1
+
+    @property
+    def stream_key(self) -> tuple[Scalar, ...]:
+        """What seeds the random streams. A round of self-training starts afresh, and runs of the
+        same round share their draws."""
+        key: tuple[Scalar, ...] = (self.label_set, self.repeat)
+        return (*key, "round", self.round) if self.round else key
+
+    def with_fields(self, **changes: Any) -> "Run":
+        """The same run with other values, its ancestors too: for fields that all must share."""
+        parent = self.parent and self.parent.with_fields(**changes)
+        return dataclasses.replace(self, parent=parent, **changes)
 
     @property
     def num_steps(self) -> int:
@@ -92,31 +140,52 @@ class Run:
         return math.ceil(self.num_images / self.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
-        """Every field, `options` as a plain dict."""
+        """Every field, `options` as a plain dict, `parent` as such a dict of its own."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return fields | {"options": dict(self.options)}
+        parent = self.parent and self.parent.as_dict()
+        return fields | {"options": dict(self.options), "parent": parent}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Run":
         """The inverse of `as_dict`."""
-        return cls(**fields)
+        parent = fields.get("parent")
+        return cls(**{**fields, "parent": parent and cls.from_dict(parent)})
 
     @cached_property
     def id(self) -> str:
         """The first 16 hex digits of the SHA-256 of all fields as canonical JSON.
 
-        Every spelling of a training has one id: numbers have the type of their field, those in
-        options are floats (written as `repr` does, the shortest text that reads back equal), and
-        options at their default must be left out (`boss.perform.check` sees to it).
+        The fields of self-training count where there is a parent, and the parent by its id. Every
+        spelling of a training has one id: numbers have the type of their field, those in options
+        are floats (written as `repr` does, the shortest text that reads back equal), and options at
+        their default must be left out (`boss.perform.check` sees to it).
         """
         fields = self.as_dict()
+        if self.parent is None:
+            for name in ("parent", "picks_per_class", "pick_labels", "rank_by"):
+                del fields[name]
+        else:
+            fields["parent"] = self.parent.id
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def title(self) -> str:
-        """What a person calls this run: algorithm, label set, repeat."""
-        return f"{self.algorithm} {self.label_set} #{self.repeat}"
+        """What a person calls this run: algorithm, label set, repeat, round of self-training."""
+        name = f"{method_name(self.algorithm, self.options)} {self.label_set} #{self.repeat}"
+        if self.parent is None:
+            return name
+        parts = [f"round {self.round}", f"+{self.picks_per_class}"]
+        parts += ["true labels"] * (self.pick_labels == "true")
+        parts += ["best on test"] * (self.rank_by == "best_test")
+        return f"{name} ({', '.join(parts)} of {self.method})"
+
+    @property
+    def method(self) -> str:
+        """The name of the method ("boss-4", say) that trained this run, or round 0 of it."""
+        if self.parent is not None:
+            return self.parent.method
+        return method_name(self.algorithm, self.options)
 
     def __hash__(self) -> int:
         return int(self.id, 16)
@@ -140,6 +209,8 @@ class Study:
     def enumerate(self, budget: str | None = None) -> list[Run]:
         """The runs of a budget (the study's default if None), in the order they are started.
 
+        A parent that the study does not list itself comes before its first child.
+
         Raises:
             InputError: no such budget, the study lists no run or one twice, or fails to list them.
         """
@@ -155,10 +226,24 @@ class Study:
             ) from error
         if not listed or not all(isinstance(run, Run) for run in listed):
             raise InputError(f"study {self.name} must list one or more boss.study.Run")
-        runs = [dataclasses.replace(run, budget=budget) for run in listed]
+        runs = [run.with_fields(budget=budget) for run in listed]
         if len({run.id for run in runs}) < len(runs):
             raise InputError(f"study {self.name} lists a run twice at budget {budget}")
-        return runs
+        return with_parents(runs)
+
+
+def with_parents(runs: Iterable[Run]) -> list[Run]:
+    """Every run once, each after its parent; parents that are missing are added."""
+    ordered: dict[str, Run] = {}
+
+    def place(run: Run) -> None:
+        if run.parent is not None and run.parent.id not in ordered:
+            place(run.parent)
+        ordered.setdefault(run.id, run)
+
+    for run in runs:
+        place(run)
+    return list(ordered.values())
 
 
 def grid(**axes: Any) -> Iterator[dict[str, Any]]:
@@ -177,8 +262,9 @@ def grid(**axes: Any) -> Iterator[dict[str, Any]]:
 def select(runs: list[Run], only: list[str]) -> list[Run]:
     """The runs for which every KEY=VALUE holds; a key that is named twice admits both values.
 
-    Keys are the fields of `Run` and the names of algorithm options; values compare as numbers if
-    they are numbers, else as text.
+    Keys are the fields of `Run`, `round`, `method` ("boss-4", say; in a round of self-training that
+    of round 0) and the names of algorithm options; values compare as numbers if they are numbers,
+    else as text.
 
     Raises:
         InputError: not of the form KEY=VALUE, no such key, or no run has that value.
@@ -190,9 +276,9 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
             raise InputError(f"--only takes KEY=VALUE, not {condition!r}")
         wanted.setdefault(key, set()).add(_comparable(value))
     for key, values in wanted.items():
-        table = [run.as_dict() | dict(run.options) for run in runs]
+        table = [_properties(run) for run in runs]
         if runs and not any(key in row for row in table):
-            keys = sorted({k for row in table for k in row} - {"options"})
+            keys = sorted({k for row in table for k in row})
             raise InputError(f"unknown key {key!r} in --only: choose from {', '.join(keys)}")
         have = {_comparable(row[key]): str(row[key]) for row in table if key in row}
         if values - have.keys():
@@ -202,6 +288,13 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
             r for r, row in zip(runs, table, strict=True) if _comparable(row.get(key)) in values
         ]
     return runs
+
+
+def _properties(run: Run) -> dict[str, Any]:
+    """What a run can be selected by."""
+    fields = run.as_dict()
+    del fields["parent"], fields["options"]
+    return fields | {"round": run.round, "method": run.method} | dict(run.options)
 
 
 def _comparable(value: object) -> str:

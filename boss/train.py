@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,10 @@ class Totals:
 class Training:
     """Everything that changes while training, and nothing else: what a checkpoint holds."""
 
+    _PLAIN: ClassVar[tuple[str, ...]] = (
+        *("step", "seconds", "evaluations", "class_evaluations"),
+        *("best_accuracy", "best_weights"),
+    )
     student: nn.Module
     teacher: nn.Module
     algorithm: Algorithm
@@ -126,6 +130,10 @@ class Training:
     seconds: float = 0.0
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     class_evaluations: list[dict[str, Any]] = field(default_factory=list)
+    # The weights of the highest test accuracy so far, of either network: an oracle, which nothing
+    # uses but the runs that are to show its effect.
+    best_accuracy: float = -1.0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """A copy-free view of the state, of plain types and tensors."""
@@ -134,8 +142,7 @@ class Training:
             for name in ("student", "teacher", "algorithm", "optimizer", "streams")
         }
         state["totals"] = dict(vars(self.totals))
-        plain = ("step", "seconds", "evaluations", "class_evaluations")
-        return state | {name: getattr(self, name) for name in plain}
+        return state | {name: getattr(self, name) for name in self._PLAIN}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become exactly what `state_dict` was taken of."""
@@ -145,7 +152,7 @@ class Training:
         totals: dict[str, Any] = state["totals"]
         for name, value in totals.items():
             setattr(self.totals, name, value.to(device) if isinstance(value, Tensor) else value)
-        for name in ("step", "seconds", "evaluations", "class_evaluations"):
+        for name in self._PLAIN:
             setattr(self, name, state[name])
 
 
@@ -209,7 +216,7 @@ def train(
 
     Args:
         training: changed in place.
-        key: of the order of the unlabeled images, (label_set, repeat).
+        key: of the order of the unlabeled images, `Run.stream_key`.
         should_stop: asked before every step.
         report: called after every step (progress, checkpoints). It must leave `training` alone.
 
@@ -308,6 +315,9 @@ def _record(training: Training, data: TrainingData, config: TrainConfig) -> None
             raise NonFiniteLossError(
                 f"the {name}'s test loss is not finite after step {training.step}"
             )
+        if test.accuracy > training.best_accuracy:
+            training.best_accuracy = test.accuracy
+            training.best_weights = {k: v.clone() for k, v in network.state_dict().items()}
         validation = None
         if data.validation is not None:
             validation = evaluate(network, data.validation, precision=config.precision)

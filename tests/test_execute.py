@@ -15,7 +15,7 @@ import pytest
 from boss.errors import InputError
 from boss.execute import Outcome, Stop, execute, in_child, states
 from boss.place import Place
-from boss.store import Store
+from boss.store import TABLES, Store
 from boss.study import Run
 
 from .test_train import RUN
@@ -55,7 +55,7 @@ def place(tmp_path):
 
 def tables(place):
     read = {}
-    for table in ("runs", "evaluations", "class_evaluations"):
+    for table in TABLES:
         frame = Store(place.results, place.study).read(table)
         read[table] = frame.drop(columns=MEASURED, errors="ignore")
     return read

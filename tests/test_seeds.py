@@ -21,9 +21,9 @@ def test_a_stream_is_a_function_of_its_key():
 
 
 def test_streams_differ_by_purpose_and_do_not_disturb_each_other():
-    streams = Streams("boss:3", 0, CPU)
+    streams = Streams("boss:3", 0, device=CPU)
     assert len({tuple(draw(streams[p])) for p in PURPOSES}) == len(PURPOSES)
-    other = Streams("boss:3", 0, CPU)
+    other = Streams("boss:3", 0, device=CPU)
     for _ in range(5):
         draw(other["labeled order"])
     draw(other["algorithm"])
@@ -31,11 +31,11 @@ def test_streams_differ_by_purpose_and_do_not_disturb_each_other():
 
 
 def test_streams_resume():
-    streams = Streams("boss:3", 0, CPU)
+    streams = Streams("boss:3", 0, device=CPU)
     draw(streams["algorithm"])
     state = {k: v.clone() for k, v in streams.state_dict().items()}
     expected = [draw(streams[p]) for p in PURPOSES]
-    resumed = Streams("boss:4", 7, CPU)
+    resumed = Streams("boss:4", 7, device=CPU)
     resumed.load_state_dict(state)
     assert [draw(resumed[p]) for p in PURPOSES] == expected
 

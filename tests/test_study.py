@@ -1,6 +1,8 @@
 """Runs, their ids, studies and how they are found."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import pickle
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 
 from boss.cost import gpu_hours
 from boss.errors import InputError
-from boss.study import Run, Study, find, grid, load, select
+from boss.study import Run, Study, find, grid, load, select, with_parents
 
 STUDIES = Path(__file__).parent.parent / "studies"
 FIELDS = {
@@ -46,8 +48,11 @@ def test_every_field_is_part_of_the_id():
         float: lambda v: v / 2,
         bool: lambda v: not v,
     }
+    of_self_training = {"parent", "picks_per_class", "pick_labels", "rank_by"}
     for field in dataclasses.fields(Run):
         value = getattr(run, field.name)
+        if field.name in of_self_training:
+            continue
         if field.name == "options":
             changed = {"threshold": 0.5}
         elif field.name == "max_eval_images":
@@ -55,6 +60,87 @@ def test_every_field_is_part_of_the_id():
         else:
             changed = other[type(value)](value)
         assert dataclasses.replace(run, **{field.name: changed}).id != run.id, field.name
+    child = dataclasses.replace(run, parent=run, picks_per_class=5)
+    others = [
+        dataclasses.replace(child, picks_per_class=6),
+        dataclasses.replace(child, pick_labels="true"),
+        dataclasses.replace(child, rank_by="best_test"),
+        dataclasses.replace(child, parent=dataclasses.replace(run, momentum=0.5)),
+        dataclasses.replace(child, parent=child),
+    ]
+    assert len({r.id for r in [run, child, *others]}) == 7
+
+
+def test_the_id_of_a_run_without_a_parent_is_that_of_its_other_fields():
+    """Results of a time before self-training keep their ids."""
+    run = Run(**FIELDS)
+    fields = run.as_dict()
+    for name in ("parent", "picks_per_class", "pick_labels", "rank_by"):
+        del fields[name]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    assert run.id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_a_child_needs_what_its_parent_has():
+    run = Run(**FIELDS)
+    for changes, message in (
+        ({"picks_per_class": 5}, "need a parent"),
+        ({"pick_labels": "true"}, "need a parent"),
+        ({"parent": run}, "needs picks_per_class"),
+        ({"parent": "abc", "picks_per_class": 5}, "must be a Run"),
+        ({"parent": run, "picks_per_class": 5, "rank_by": "best"}, "unknown rank_by"),
+        ({"parent": run, "picks_per_class": 5, "pick_labels": "x"}, "unknown pick_labels"),
+        ({"parent": run, "picks_per_class": 5, "repeat": 33}, "agree in repeat"),
+        ({"parent": run, "picks_per_class": 5, "label_set": "boss:12"}, "agree in label_set"),
+        ({"parent": run, "picks_per_class": 5, "dataset": "x.npz"}, "agree in dataset"),
+        ({"parent": run, "picks_per_class": 5, "budget": "smoke"}, "agree in budget"),
+    ):
+        with pytest.raises(InputError, match=message):
+            dataclasses.replace(run, **changes)
+
+
+def test_rounds_streams_titles_and_shared_fields():
+    run = Run(**FIELDS | {"algorithm": "boss"})
+    child = dataclasses.replace(run, algorithm="fixmatch", parent=run, picks_per_class=5)
+    grandchild = dataclasses.replace(child, parent=child, rank_by="best_test", pick_labels="true")
+    assert [r.round for r in (run, child, grandchild)] == [0, 1, 2]
+    base = (run.label_set, run.repeat)
+    assert run.stream_key == base
+    assert child.stream_key == (*base, "round", 1)
+    assert grandchild.stream_key == (*base, "round", 2)
+    assert run.title == f"boss-4 {run.label_set} #{run.repeat}"
+    assert child.title == f"fixmatch {run.label_set} #{run.repeat} (round 1, +5 of boss-4)"
+    assert grandchild.title.endswith("(round 2, +5, true labels, best on test of boss-4)")
+    assert {r.method for r in (run, child, grandchild)} == {"boss-4"}
+    moved = grandchild.with_fields(dataset="other.npz", repeat=7)
+    assert (moved.parent.parent.dataset, moved.parent.repeat) == ("other.npz", 7)
+    assert pickle.loads(pickle.dumps(grandchild)) == grandchild
+    assert Run.from_dict(json.loads(json.dumps(grandchild.as_dict()))) == grandchild
+
+
+def test_parents_come_first_and_once():
+    run = Run(**FIELDS)
+    other = dataclasses.replace(run, repeat=9)
+    child = dataclasses.replace(run, parent=run, picks_per_class=5)
+    grandchild = dataclasses.replace(child, parent=child)
+    sibling = dataclasses.replace(child, picks_per_class=6)
+    assert with_parents([grandchild, other, sibling]) == [run, child, grandchild, other, sibling]
+    assert with_parents([grandchild, run]) == [run, child, grandchild]
+    study = Study(reproduces="x", runs=lambda budget: [grandchild], name="s")
+    assert [r.round for r in study.enumerate("smoke")] == [0, 1, 2]
+    assert {r.budget for r in study.enumerate("smoke")} == {"smoke"}
+    assert study.enumerate("smoke")[2].parent.parent == study.enumerate("smoke")[0]
+    twice = Study(reproduces="x", runs=lambda budget: [child, child], name="s")
+    with pytest.raises(InputError, match="lists a run twice"):
+        twice.enumerate("smoke")
+
+
+def test_select_by_round_and_method():
+    run = Run(**FIELDS | {"algorithm": "boss"})
+    child = dataclasses.replace(run, algorithm="fixmatch", parent=run, picks_per_class=5)
+    assert select([run, child], ["round=1"]) == [child]
+    assert select([run, child], ["method=boss-4"]) == [run, child]
+    assert select([run, child], ["algorithm=fixmatch"]) == [child]
 
 
 def test_options_do_not_depend_on_their_order_and_cannot_be_changed():

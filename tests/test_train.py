@@ -52,7 +52,7 @@ def prepare_on(run, dataset, device):
 
 def train_run(run, dataset, **hooks):
     training, data = prepare(run, dataset)
-    done = train(training, data, train_config(run), key=(run.label_set, run.repeat), **hooks)
+    done = train(training, data, train_config(run), key=run.stream_key, **hooks)
     return training, done
 
 
@@ -115,7 +115,7 @@ def test_one_step_equals_plain_code(digits):
     run = dataclasses.replace(RUN, num_images=8, precision="fp64", num_evaluations=1)
     training, data = prepare(run, digits)
     network = copy.deepcopy(training.student)
-    streams, key = Streams(run.label_set, run.repeat, CPU), (run.label_set, run.repeat)
+    streams, key = Streams(*run.stream_key, device=CPU), run.stream_key
     train(training, data, train_config(run), key=key)
 
     weak, strong = Weak(8, flip=False, device=CPU), RandAugment(8, device=CPU)
@@ -273,7 +273,29 @@ def test_every_setting_matters(digits, name):
 def test_every_field_of_a_run_is_covered():
     fields = {f.name for f in dataclasses.fields(Run)}
     # The data set is in every test; the budget is a name; determinism does not change a CPU.
-    assert fields - set(CHANGES) == {"dataset", "budget", "deterministic"}
+    plain = {"dataset", "budget", "deterministic"}
+    of_self_training = {"parent", "picks_per_class", "pick_labels", "rank_by"}  # have their tests
+    assert fields - set(CHANGES) == plain | of_self_training
+
+
+def test_the_best_weights_are_those_of_the_highest_test_accuracy(digits):
+    """Of either network, at the evaluation that reached it first; kept by a checkpoint."""
+    run = dataclasses.replace(RUN, num_images=40 * 8, num_evaluations=20, learning_rate=0.2)
+    training, _ = train_run(run, digits)
+    accuracies = [row["test_accuracy"] for row in training.evaluations]
+    best = training.evaluations[accuracies.index(max(accuracies))]
+    assert best["step"] < 40
+    again, data = prepare(run, digits)
+    train(again, data, train_config(run), key=run.stream_key,
+          should_stop=lambda: again.step == best["step"])  # fmt: skip
+    network = getattr(again, best["network"])
+    for key, value in network.state_dict().items():
+        assert torch.equal(training.best_weights[key], value), key
+    assert training.best_accuracy == max(accuracies)
+    other, _ = prepare(run, digits)
+    other.load_state_dict(training.state_dict())
+    assert other.best_weights.keys() == training.best_weights.keys()
+    assert other.best_accuracy == training.best_accuracy
 
 
 def test_nothing_in_a_step_waits_for_the_device(digits):

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
+from boss.algorithms.boss import BOSS
 from boss.algorithms.fixmatch import FixMatch
 from boss.algorithms.supervised import Supervised
 from boss.errors import InputError, choose
@@ -15,6 +16,7 @@ from boss.study import Scalar, of_type
 __all__ = ["ALGORITHMS", "Algorithm", "Batch", "Context", "StepLoss", "build"]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
+    "boss": BOSS,
     "fixmatch": FixMatch,
     "supervised": Supervised,
 }

@@ -1,0 +1,320 @@
+"""Self-training: which images are picked, what is learned from them, what is never looked at."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from boss import perform as perform_module
+from boss.data import Dataset
+from boss.data.label_sets import LabelSet, resolve, validation_indices
+from boss.errors import InputError
+from boss.evaluate import evaluate, predict
+from boss.execute import Stop, execute
+from boss.perform import labeled_images, perform, start_run, train_config, training_data
+from boss.place import Place
+from boss.seeds import stream
+from boss.self_training import Picks, joined, pick, picks_of_parent
+from boss.store import Store
+from boss.train import train
+
+from .test_execute import LONG, Recorder, assert_equal_tables, tables
+from .test_train import RUN
+
+CHILD = dataclasses.replace(RUN, parent=RUN, picks_per_class=3)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(results=tmp_path, study="s", checkpoint_seconds=0.5)
+
+
+def test_by_hand():
+    picks = pick(
+        indices=np.array([40, 10, 20, 30, 50, 60]),
+        guesses=np.array([1, 0, 0, 0, 1, 0]),
+        doubts=np.array([0.2, 0.3, 0.1, 0.1, 0.05, 0.4]),
+        per_class=2,
+        class_names=("cat", "dog", "eel"),
+    )
+    assert picks.indices.tolist() == [20, 30, 50, 40]  # equal doubt: by position
+    assert picks.guesses.tolist() == [0, 0, 1, 1]
+    assert picks.doubts.tolist() == [0.1, 0.1, 0.05, 0.2]
+    assert picks.stop_reason == "too few: eel 0"
+
+
+def test_equals_a_plain_loop():
+    rng = np.random.default_rng(0)
+    for per_class in (1, 5, 40):
+        indices = rng.permutation(500)[:300]
+        guesses, doubts = rng.integers(0, 7, 300), rng.integers(0, 50, 300) / 100
+        names = tuple("abcdefg")
+        expected = []
+        for k in range(7):
+            mine = [(d, i) for i, g, d in zip(indices, guesses, doubts, strict=True) if g == k]
+            expected += [i for _, i in sorted(mine)[:per_class]]
+        picks = pick(indices, guesses, doubts, per_class=per_class, class_names=names)
+        assert picks.indices.tolist() == expected
+        short = [names[k] for k in range(7) if (guesses == k).sum() < per_class]
+        assert (picks.stop_reason == "enough") == (not short)
+        for name in short:
+            assert f"{name} " in picks.stop_reason
+
+
+def test_predictions_by_hand():
+    """Doubt is the sum of the other probabilities, so it resolves what rounds to certainty."""
+    images = torch.zeros(3, 1, 1, 3, dtype=torch.uint8)
+    logits = torch.tensor([[0.0, 40.0, 0.0], [0.0, 39.0, 0.0], [np.log(0.25), np.log(0.5), -9e9]])
+
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return logits[: len(x)]
+
+    network = Fixed().train()
+    guess, doubt = predict(network, images)
+    assert network.training
+    assert guess.tolist() == [1, 1, 1]
+    assert doubt.tolist() == pytest.approx([2 * np.exp(-40), 2 * np.exp(-39), 1 / 3], rel=1e-5)
+
+
+def test_predictions_agree_with_the_evaluation(digits, place):
+    """The last teacher, on all training images, in order: as `evaluate` sees them."""
+    perform(RUN, place)
+    table = Store(place.results, "s").read("predictions")
+    num = RUN.max_eval_images
+    assert len(table) == 2 * num  # the first images only, as in evaluation
+    labels = resolve(RUN.label_set, digits)
+    training = start_run(RUN, digits, torch.device("cpu"))
+    data = training_data(RUN, digits, labels, torch.device("cpu"))
+    train(training, data, train_config(RUN), key=RUN.stream_key)
+    best = start_run(RUN, digits, torch.device("cpu")).student
+    best.load_state_dict(training.best_weights)
+    images = digits.train.subset(range(num))
+    for name, network in (("last", training.teacher), ("best_test", best)):
+        mine = table[table["network"] == name].sort_values("image_index")
+        assert mine["image_index"].tolist() == list(range(num))
+        right = mine["guess"].to_numpy() == images.labels.numpy()
+        assert right.sum() == int(evaluate(network, images).correct.sum())
+        assert mine["doubt"].between(0, 0.9).all()
+
+
+def test_candidates_are_the_unlabeled_images(place, digits):
+    """Neither prototypes nor held-out images are picked, and each pick is the surest there is."""
+    run = dataclasses.replace(RUN, num_validation=300, max_eval_images=None)
+    perform(run, place)
+    child = dataclasses.replace(run, parent=run, picks_per_class=4)
+    store = Store(place.results, "s")
+    prototypes = resolve(run.label_set, digits)
+    picks = picks_of_parent(child, digits, prototypes, store)
+    assert not set(picks.indices.tolist()) & set(prototypes.indices)
+    assert not set(picks.indices) & set(validation_indices(digits.train.labels.numpy(), 300))
+    table = store.read("predictions")
+    table = table[table["network"] == "last"].set_index("image_index")
+    assert table.loc[picks.indices, "guess"].tolist() == picks.guesses.tolist()
+    labels, _ = labeled_images(child, digits, store)
+    data = training_data(child, digits, labels, torch.device("cpu"))
+    assert data.labeled.labels.tolist() == [*prototypes.labels, *picks.guesses]
+    assert len(data.unlabeled) == len(digits.train) - 300
+
+
+def test_the_prototypes_keep_their_labels_whatever_the_network_thinks(place, digits, tmp_path):
+    """Even labels that are wrong on purpose: they come from the label set alone."""
+    picks = [int((digits.train.labels == k).nonzero()[0]) for k in range(10)]
+    wrong = [(k + 1) % 10 for k in range(10)]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"indices": picks, "labels": wrong}))
+    run = dataclasses.replace(RUN, label_set=f"file:{path}")
+    perform(run, place)
+    child = dataclasses.replace(run, parent=run, picks_per_class=3)
+    for c in (child, dataclasses.replace(child, pick_labels="true")):
+        perform(c, place)
+        row = Store(place.results, "s").read("runs", [c.id]).iloc[0]
+        assert row["labels"][:10].tolist() == picks
+        assert row["label_classes"][:10].tolist() == wrong
+
+
+def test_the_rows_of_a_child(place, digits):
+    perform(RUN, place)
+    perform(CHILD, place)
+    store = Store(place.results, "s")
+    row = store.read("runs", [CHILD.id]).iloc[0]
+    labeled = store.read("labeled_images", [CHILD.id])
+    prototypes, picks = labeled[~labeled["is_pick"]], labeled[labeled["is_pick"]]
+    assert (row["parent"], row["round"], row["picks_per_class"]) == (RUN.id, 1, 3)
+    assert row["num_labels"] == len(labeled) == 10 + row["num_picks"]
+    assert row["num_wrong_picks"] == (picks["label"] != picks["true_label"]).sum() > 0
+    assert row["stop_reason"].startswith("enough") == (len(picks) == 30)
+    assert pd.isna(row["oracle"])
+    assert row["labels"].tolist() == labeled["image_index"].tolist()
+    assert row["label_classes"].tolist() == labeled["label"].tolist()
+    truth = digits.train.labels[labeled["image_index"].tolist()].tolist()
+    assert labeled["true_label"].tolist() == truth
+    assert prototypes["image"].notna().all()
+    assert picks["image"].isna().all()
+    assert picks["doubt"].notna().all()
+    parent = store.read("runs", [RUN.id]).iloc[0]
+    assert (parent["round"], parent["num_picks"], parent["num_labels"]) == (0, 0, 10)
+
+
+@pytest.mark.parametrize(("changes", "oracle"), [
+    ({"pick_labels": "true"}, "true labels of the picks"),
+    ({"rank_by": "best_test"}, "picks by the network of the best test accuracy"),
+])  # fmt: skip
+def test_the_leaks_are_diagnostics_and_say_so(place, changes, oracle):
+    perform(RUN, place)
+    leaking = dataclasses.replace(CHILD, **changes)
+    perform(leaking, place)
+    store = Store(place.results, "s")
+    row = store.read("runs", [leaking.id]).iloc[0]
+    assert row["oracle"] == oracle
+    labeled = store.read("labeled_images", [leaking.id])
+    if "pick_labels" in changes:
+        assert (labeled["label"] == labeled["true_label"]).all()
+        assert row["num_wrong_picks"] > 0  # what the guesses were
+    else:
+        table = store.read("predictions", [RUN.id])
+        best = table[table["network"] == "best_test"].set_index("image_index")["guess"]
+        picks = labeled[labeled["is_pick"]]
+        assert (best[picks["image_index"]].to_numpy() == picks["label"].to_numpy()).all()
+    heir = dataclasses.replace(CHILD, parent=leaking)
+    perform(heir, place)
+    row = store.read("runs", [heir.id]).iloc[0]
+    assert row["oracle"] == "an oracle in round 1"
+    assert row["round"] == 2
+
+
+def test_missing_predictions_are_one_line(place):
+    perform(RUN, place)
+    store = Store(place.results, "s")
+    (store.folder / "predictions" / f"{RUN.id}.parquet").unlink()
+    with pytest.raises(InputError, match=r"predictions of fixmatch .* are missing"):
+        perform(CHILD, place)
+
+
+def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
+    """All hidden labels replaced by noise: the same picks, the same weights, in both rounds."""
+    prototypes = [int((digits.train.labels == k).nonzero()[3]) for k in range(10)]
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"indices": prototypes, "labels": list(range(10))}))
+    run = dataclasses.replace(RUN, label_set=f"file:{path}", max_eval_images=None)
+    child = dataclasses.replace(run, parent=run, picks_per_class=5)
+    grandchild = dataclasses.replace(child, parent=child)
+    noise = torch.randint(10, digits.train.labels.shape, generator=stream("noise"))
+    hidden = Dataset(digits.name, digits.train.relabel(noise), digits.test, flip=digits.flip)
+
+    results = []
+    for name, dataset in (("truth", digits), ("noise", hidden)):
+        monkeypatch.setattr(perform_module.data, "load", lambda *_, d=dataset: d)
+        place = Place(results=tmp_path / name, study="s")
+        for each in (run, child, grandchild):
+            assert perform(each, place) == "finished"
+        results.append(Store(place.results, "s"))
+    one, other = results
+    for table, seen in (
+        ("predictions", ["network", "image_index", "guess", "doubt"]),
+        ("labeled_images", ["image_index", "label", "is_pick", "doubt"]),
+        ("evaluations", ["test_accuracy", "test_loss", "supervised_loss", "unsupervised_loss"]),
+        ("class_evaluations", ["test_accuracy", "predicted_count", "pseudo_label_count"]),
+    ):
+        pd.testing.assert_frame_equal(one.read(table)[seen], other.read(table)[seen])
+    wrong = [store.read("runs")["num_wrong_picks"].sum() for store in results]
+    assert wrong[0] < wrong[1]  # the logs do look at them
+
+    leaking = dataclasses.replace(child, pick_labels="true")
+    monkeypatch.setattr(perform_module.data, "load", lambda *_: hidden)
+    perform(leaking, Place(results=tmp_path / "noise", study="s"))
+    rows = [s.read("evaluations", [r.id])["supervised_loss"].tolist()
+            for s, r in ((one, child), (other, leaking))]  # fmt: skip
+    assert rows[0] != rows[1]
+
+
+def test_a_child_starts_when_its_parent_has_finished(place):
+    """Listed before their parents and beside other runs, by two workers."""
+    other = dataclasses.replace(RUN, repeat=1)
+    leaking = dataclasses.replace(CHILD, pick_labels="true")
+    grandchild = dataclasses.replace(CHILD, parent=CHILD)
+    runs = [grandchild, leaking, CHILD, RUN, other]
+    display = Recorder()
+    outcomes = execute(runs, place, ["cpu", "cpu"], display, Stop())
+    assert [o.run for o in outcomes] == runs
+    assert {o.state for o in outcomes} == {"finished"}
+    order = [(kind, run.id) for kind, run, *_ in display.events if kind in ("started", "ended")]
+    for child in (grandchild, leaking, CHILD):
+        assert order.index(("ended", child.parent.id)) < order.index(("started", child.id))
+
+
+def test_the_child_of_a_finished_parent_needs_no_parent_in_the_list(place):
+    perform(RUN, place)
+    finished = {RUN.id}
+    [outcome] = execute([CHILD], place, ["cpu"], Recorder(), Stop(), finished)
+    assert outcome.state == "finished"
+
+
+def test_the_child_of_a_failed_parent_is_not_started(place):
+    broken = dataclasses.replace(RUN, learning_rate=1e30)
+    child = dataclasses.replace(broken, parent=broken, picks_per_class=3)
+    grandchild = dataclasses.replace(child, parent=child)
+    runs = [broken, child, grandchild, RUN]
+    outcomes = execute(runs, place, ["cpu", "cpu"], Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["failed", "not started", "not started", "finished"]
+    assert "its parent fixmatch" in outcomes[1].error
+    [outcome] = execute([CHILD.with_fields(repeat=8)], place, ["cpu"], Recorder(), Stop())
+    assert outcome.state == "not started"
+
+
+def test_a_child_is_resumable(tmp_path):
+    """Stopped in the middle and continued: the rows of an uninterrupted one."""
+    child = dataclasses.replace(LONG, parent=RUN, picks_per_class=3)
+    whole = Place(results=tmp_path / "whole", study="s", checkpoint_seconds=0.5)
+    parts = Place(results=tmp_path / "parts", study="s", checkpoint_seconds=0.5)
+    for place in (whole, parts):
+        perform(RUN, place)
+    perform(child, whole)
+    stop = Stop()
+
+    def interrupt(run, progress):
+        if progress["step"] > 30:
+            stop.signals = 1
+
+    [outcome] = execute([child], parts, ["cpu"], Recorder(interrupt), stop, {RUN.id})
+    assert outcome.state == "interrupted"
+    resumed = []
+    perform(child, parts, report=lambda progress: resumed.append(progress.get("resumed_at")))
+    assert resumed[0] > 0
+    assert_equal_tables(tables(whole), tables(parts))
+
+
+def test_other_picks_under_a_checkpoint_are_noticed(place, digits):
+    child = dataclasses.replace(LONG, parent=RUN, picks_per_class=3)
+    perform(RUN, place)
+    stop = Stop()
+    display = Recorder(lambda run, progress: setattr(stop, "signals", 1))
+    [outcome] = execute([child], place, ["cpu"], display, stop, {RUN.id})
+    assert outcome.state == "interrupted"
+    path = Store(place.results, "s").folder / "predictions" / f"{RUN.id}.parquet"
+    table = pd.read_parquet(path)
+    table.assign(doubt=table["doubt"].to_numpy()[::-1]).to_parquet(path)
+    with pytest.raises(InputError, match="another labeled images"):
+        perform(child, place)
+
+
+def test_networks_are_kept_on_request(place, digits):
+    perform(RUN, dataclasses.replace(place, keep_networks=True))
+    store = Store(place.results, "s")
+    saved = torch.load(store.folder / "networks" / f"{RUN.id}.pt", weights_only=True)
+    assert saved["run"] == RUN.as_dict()
+    network = start_run(RUN, digits, torch.device("cpu")).student
+    network.load_state_dict(saved["teacher"])
+    accuracy = evaluate(network, digits.test.subset(range(100))).accuracy
+    assert accuracy == store.read("runs").iloc[0]["last_accuracy"]
+
+
+def test_a_label_set_carries_its_oracle():
+    base = LabelSet("file:x", (1,), (0,), oracle="test accuracies")
+    none = np.array([], dtype=np.int64)
+    picks = Picks(none, none, none.astype(float), "enough")
+    assert joined(base, picks, picks.guesses).oracle == "test accuracies"
