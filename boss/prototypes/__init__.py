@@ -1,0 +1,1 @@
+"""Which image of each class to label: embeddings, selection, refining."""

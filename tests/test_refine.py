@@ -1,0 +1,179 @@
+"""Refining: classes that failed get the prototype of the set in which they did well."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from boss.errors import InputError
+from boss.prototypes.refine import class_score, comparable_runs, label_free_scores, refine
+from boss.store import Store
+
+NAMES = ("ant", "bee", "cat")
+NUM = 30  # training images; their true classes: 10 of each, in order
+
+
+def predictions(guesses, doubt=0.1):
+    return pd.DataFrame({"image_index": range(len(guesses)), "guess": guesses, "doubt": doubt})
+
+
+def add_run(store, label_set, repeat, guesses, accuracies, *, labels=(0, 1, 2), **fields):
+    """A run of made-up results: what its teacher takes the images for, and its class accuracies."""
+    run_id = f"{label_set}-{repeat}-{'-'.join(map(str, fields.values()))}"
+    start = int(label_set[-1]) * 3
+    run = {
+        "run_id": run_id, "label_set": label_set, "repeat": repeat, "algorithm": "fixmatch",
+        "options": '{"threshold": 0.95}', "budget": "short", "dataset": "toy", "round": 0,
+        "dataset_fingerprint": "f", "network": "n", "num_images": 10, "batch_size": 1,
+        "unlabeled_ratio": 7, "learning_rate": 0.1, "num_validation": 0, "num_labels": 3,
+    } | fields  # fmt: skip
+    classes = [
+        {
+            "step": step, "network": network, "class_index": k, "class_name": NAMES[k],
+            "test_accuracy": abs(accuracies[k] - ((step, network) != (9, "teacher"))),
+        }
+        for step, network in itertools.product((5, 9), ("teacher", "student"))
+        for k in range(3)
+    ]  # fmt: skip
+    store.write(
+        run,
+        evaluations=[{"step": 9, "network": "teacher"}],
+        class_evaluations=classes,
+        labeled_images=[
+            {"position": i, "image_index": start + i, "label": label, "is_pick": False}
+            for i, label in enumerate(labels)
+        ],
+        predictions=[
+            {"network": network, "image_index": i, "guess": guess if network == "last" else 0,
+             "doubt": 0.1}
+            for network in ("last", "best_test")
+            for i, guess in enumerate(guesses)
+        ],
+    )  # fmt: skip
+
+
+BALANCED = np.repeat([0, 1, 2], 10)
+NO_CAT = np.repeat([0, 1, 1], 10)
+NO_ANT = np.repeat([1, 1, 2], 10)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Set s0 has no cat and is else perfect, set s1 has no ant; two repeats that agree."""
+    store = Store(tmp_path, "s")
+    for repeat in range(2):
+        add_run(store, "s0", repeat, NO_CAT, (0.9, 0.9, 0.1))
+        add_run(store, "s1", repeat, NO_ANT, (0.0, 0.8, 0.95))
+    return store
+
+
+def test_the_score_by_hand():
+    """6 and 3 of 30 images, 3 in common; even share 10; doubts 0.1 and 0.4."""
+    one = predictions([0] * 6 + [1] * 24, 0.1)
+    other = predictions([1] * 3 + [0] * 3 + [1] * 24, 0.4)
+    agreement, balance, confidence = 3 / 6, (0.6 + 0.3) / 2, (0.9 + 0.6) / 2
+    expected = (agreement * balance * confidence) ** (1 / 3)
+    assert class_score([one, other], 0, 3) == pytest.approx(expected)
+    # A single repeat has no agreement to speak of; too many images are as bad as too few.
+    assert class_score([one], 0, 3) == pytest.approx((0.6 * 0.9) ** 0.5)
+    assert class_score([one], 1, 3) == pytest.approx((10 / 24 * 0.9) ** 0.5)
+    assert class_score([one, other], 2, 3) == 0
+
+
+def test_scores_agree_with_a_plain_loop(tmp_path):
+    rng = np.random.default_rng(0)
+    store = Store(tmp_path, "s")
+    guesses = {(s, r): rng.integers(0, 3, NUM) for s in (0, 1) for r in range(3)}
+    for (s, r), mine in guesses.items():
+        add_run(store, f"s{s}", r, mine, (1, 1, 1))
+    runs = comparable_runs(store, method="fixmatch", budget=None, label_sets=())
+    scores = label_free_scores(store, runs, NAMES)
+    for s in (0, 1):
+        for k, name in enumerate(NAMES):
+            mine = [{i for i in range(NUM) if guesses[s, r][i] == k} for r in range(3)]
+            overlaps = [len(mine[a] & mine[b]) / len(mine[a] | mine[b])
+                        for a, b in ((0, 1), (0, 2), (1, 2))]  # fmt: skip
+            shares = [min(len(m) / 10, 10 / len(m)) for m in mine]
+            expected = (np.mean(overlaps) * np.mean(shares) * 0.9) ** (1 / 3)
+            assert scores.loc[f"s{s}", name] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["label-free", "test-accuracy"])
+def test_a_failed_class_gets_the_prototype_of_the_set_where_it_did_best(store, rule):
+    refined = refine(store, rule=rule)
+    assert refined.base == "s0" if rule == "test-accuracy" else refined.base in ("s0", "s1")
+    refined = refine(store, rule=rule, base="s0")
+    assert refined.sources == ("s0", "s0", "s1")
+    assert refined.indices == (0, 1, 5)
+    assert refined.labels == (0, 1, 2)
+    assert refined.lines()[0].startswith("base: s0")
+    assert len(refined.lines()) == 2
+    assert "from s1" in refined.lines()[1]
+    refined = refine(store, rule=rule, base="s1")
+    assert refined.sources == ("s0", "s1", "s1")
+    assert refined.indices == (0, 4, 5)
+
+
+def test_only_the_diagnostic_is_an_oracle(store):
+    assert refine(store).oracle == ""
+    assert "test set" in refine(store, rule="test-accuracy").oracle
+
+
+def test_the_default_rule_reads_no_test_label(store, tmp_path):
+    """Other test accuracies, the same refined set."""
+    other = Store(tmp_path / "other", "s")
+    for repeat in range(2):
+        add_run(other, "s0", repeat, NO_CAT, (0.0, 0.1, 1.0))
+        add_run(other, "s1", repeat, NO_ANT, (1.0, 0.1, 0.0))
+    for base in ("s0", "s1"):
+        assert refine(store, base=base).indices == refine(other, base=base).indices
+        diagnostic = [
+            refine(s, base=base, rule="test-accuracy").indices for s in (store, other)
+        ]  # fmt: skip
+        assert diagnostic[0] != diagnostic[1]
+
+
+def test_nothing_fails_nothing_is_replaced(store):
+    refined = refine(store, base="s0", failed_below=0.0)
+    assert refined.sources == ("s0",) * 3
+    assert refined.lines()[1] == "no class failed: nothing is replaced"
+
+
+def test_classes_are_told_by_label_not_by_position(store):
+    add_run(store, "s2", 0, BALANCED, (1, 1, 1), labels=(2, 0, 1))
+    refined = refine(store, base="s0", label_sets=["s0", "s2"])
+    assert refined.sources == ("s0", "s0", "s2")
+    assert refined.indices == (0, 1, 6)
+
+
+def test_rounds_of_self_training_and_other_methods_are_left_out(store):
+    add_run(store, "s2", 0, BALANCED, (1, 1, 1), round=1)
+    add_run(store, "s3", 0, BALANCED, (1, 1, 1), algorithm="boss", options="{}")
+    assert set(refine(store).scores.index) == {"s0", "s1"}
+    assert refine(store, label_sets=["s0", "s1"]).indices == refine(store).indices
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"method": "boss-4"}, "unknown method"),
+    ({"rule": "best"}, "unknown rule"),
+    ({"base": "s9"}, "unknown base: 's9'|unknown base 's9'"),
+    ({"budget": "paper"}, "unknown budget"),
+    ({"label_sets": ["s0"]}, "two label sets or more"),
+    ({"label_sets": ["s7"]}, "unknown label set"),
+    ({"failed_below": 2}, "failed_below"),
+])  # fmt: skip
+def test_what_cannot_be_refined_is_refused(store, arguments, message):
+    with pytest.raises(InputError, match=message):
+        refine(store, **arguments)
+
+
+def test_unequal_runs_and_missing_predictions_are_refused(store):
+    add_run(store, "s2", 0, BALANCED, (1, 1, 1), num_images=20)
+    with pytest.raises(InputError, match="differ in num_images"):
+        refine(store)
+    assert refine(store, label_sets=["s0", "s1"])
+    next((store.folder / "predictions").glob("s0-1*")).unlink()
+    with pytest.raises(InputError, match="predictions of 1 runs are missing"):
+        refine(store, label_sets=["s0", "s1"])
+    assert refine(store, label_sets=["s0", "s1"], rule="test-accuracy")
