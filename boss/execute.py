@@ -307,7 +307,13 @@ def _child(
     context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
-    process.start()
+    # Who stops a batch job may signal all its processes: ours wait for the parent's word instead.
+    # Blocked signals are inherited, by the fork server too, which starts with the first child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()  # so that its end reads as ended when the process is gone
     try:
         yield process, ours
@@ -322,8 +328,6 @@ def _child(
 def _run_child(
     target: Callable[..., None], arguments: tuple[Any, ...], messages: Connection
 ) -> None:
-    # The terminal sends Ctrl-C to the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     target(*arguments, messages)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from sklearn.datasets import load_digits
 
@@ -276,18 +277,22 @@ def uninterrupted(tmp_path_factory):
     return tables(folder / "results" / "mine")
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "SIGTERM to all"])
 def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, uninterrupted, how):
     study_file(tmp_path, steps=250)
     results = tmp_path / "results" / "mine"
-    number = getattr(signal, how)
+    number = getattr(signal, how.split()[0])
     process = start_command("run", "mine.py", "--workers", "1", cwd=tmp_path)
     wait_for(lambda: any((results / "runs").glob("*.parquet")))  # the first of two is done ...
     states = results / "state"
     finished = next((results / "runs").glob("*.parquet"))
     wait_for(lambda: any(p.name != finished.stem for p in states.glob("*")))
     time.sleep(1)  # ... the second has begun
-    process.send_signal(number)
+    if how.endswith("to all"):  # as batch systems and `timeout` do
+        for each in [process, *psutil.Process(process.pid).children(recursive=True)]:
+            each.send_signal(number)
+    else:
+        process.send_signal(number)
     out, err = process.communicate(timeout=60)
     if how == "SIGKILL":
         assert process.returncode == -9
