@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -308,7 +309,9 @@ def _child(
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
     # Who stops a batch job may signal all its processes: ours wait for the parent's word instead.
-    # Blocked signals are inherited, by the fork server too, which starts with the first child.
+    # Blocked signals are inherited, by the fork server too, which starts with the first child (after
+    # the resource tracker, whose start would unblock them).
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         process.start()
