@@ -1,4 +1,4 @@
-"""`boss-study`: list, run, status, report, data. No logic of its own.
+"""`boss-study`: list, run, status, report, data, select, refine. No logic of its own.
 
 Starts in a fraction of a second: torch is imported only in the processes that train, pandas only by
 the commands that read tables.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
-from boss.study import BUDGETS, Run, Study, find, load, select
+from boss.study import BUDGETS, Run, Study, find, load, select, with_parents
 
 if TYPE_CHECKING:
     from boss.place import Place
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--time-limit", type=_seconds, metavar="25m", help="stop at a checkpoint after this long"
     )
+    command.add_argument(
+        "--keep-networks", action="store_true",
+        help="keep the last teacher of each run in results/STUDY/networks (for `select`)",
+    )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="print the runs, train none")
 
     command = commands.add_parser("status", help="the state of every run of a study")
@@ -94,8 +98,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("data", help="check or download a data set")
     command.set_defaults(command=_data)
     command.add_argument("action", choices=("check", "fetch"), metavar="check|fetch")
-    command.add_argument("name", metavar="NAME", help="digits, cifar10 or a file FILE.npz")
+    command.add_argument(
+        "name", metavar="NAME", help="digits, cifar10, svhn, svhn_noextra or a file FILE.npz"
+    )
     command.add_argument("--data", type=Path, metavar="DIR", help="its folder (default: data/)")
+
+    command = commands.add_parser("select", help="choose which image of each class to label")
+    command.set_defaults(command=_select)
+    _select_arguments(command)
+
+    command = commands.add_parser("refine", help="replace the prototypes of classes that failed")
+    command.set_defaults(command=_refine)
+    _refine_arguments(command)
     return parser
 
 
@@ -109,6 +123,87 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
     _results_argument(command)
 
 
+def _select_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "dataset", metavar="DATASET", help="digits, cifar10, svhn, svhn_noextra or a file FILE.npz"
+    )
+    command.add_argument(
+        "--embedding", required=True, metavar="E",
+        help="kmeans-patches[:CENTROIDS], teacher:FILE, simclr[:STEPS] or torchvision:NAME",
+    )  # fmt: skip
+    command.add_argument(
+        "--method", required=True, action="append", metavar="M",
+        help="class-centroid, kmeans-centroid, typiclust, k-medoids or random (repeatable: a file"
+        " for each, and one contact sheet to compare them)",
+    )  # fmt: skip
+    command.add_argument(
+        "--data", type=Path, metavar="DIR|FILE.npz",
+        help="folder of data sets (default: $BOSS_DATA or data/), or the file with CIFAR-10",
+    )  # fmt: skip
+    command.add_argument(
+        "--out", type=Path, metavar="FILE.json",
+        help="(default: label_sets/DATASET-E-M.json, found as label_set='select:DATASET-E-M')",
+    )  # fmt: skip
+    command.add_argument(
+        "--candidates", type=_positive, default=5, metavar="N",
+        help="ranked images of each class or cluster to write down and show (default: 5)",
+    )  # fmt: skip
+    command.add_argument(
+        "--rank", type=_positive, default=1, metavar="R",
+        help="label the candidates of this rank: another set, built alike (default: 1, the best)",
+    )  # fmt: skip
+    command.add_argument(
+        "--trim", type=_share, default=0.0, metavar="SHARE",
+        help="class-centroid: leave out this share of each class, the atypical images (default: 0)",
+    )  # fmt: skip
+    command.add_argument(
+        "--seed", type=_natural, default=0, metavar="N", help="of all that is random (default: 0)"
+    )
+    command.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to embed (default: cpu)"
+    )
+    command.add_argument(
+        "--probe", action="store_true",
+        help="also print the accuracy of a linear classifier on the embedding: a diagnostic",
+    )  # fmt: skip
+    command.add_argument("--force", action="store_true", help="replace files that exist")
+    _results_argument(command)
+
+
+def _refine_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "study", metavar="STUDY", help="a study with results on several label sets"
+    )
+    command.add_argument(
+        "--method", default="fixmatch", metavar="M", help="whose runs to read (default: fixmatch)"
+    )
+    command.add_argument(
+        "--rule", default="label-free", metavar="label-free|test-accuracy",
+        help="how to tell that a class failed (default: label-free; the other is an oracle)",
+    )  # fmt: skip
+    command.add_argument(
+        "--base", metavar="LABEL_SET", help="the one to refine (default: of the best score)"
+    )
+    command.add_argument(
+        "--label-set", action="append", default=[], metavar="LABEL_SET",
+        help="choose among these only (repeatable; default: all that were run)",
+    )  # fmt: skip
+    command.add_argument(
+        "--failed-below", type=_share, default=0.5, metavar="SCORE", help="(default: 0.5)"
+    )
+    command.add_argument("--budget", choices=BUDGETS, help="of the runs, if there are several")
+    command.add_argument(
+        "--data", type=Path, metavar="DIR|FILE.npz",
+        help="folder of data sets (default: $BOSS_DATA or data/), or the file with CIFAR-10",
+    )  # fmt: skip
+    command.add_argument(
+        "--out", type=Path, metavar="FILE.json",
+        help="(default: label_sets/STUDY-M-refined.json, found as label_set='select:...')",
+    )  # fmt: skip
+    command.add_argument("--force", action="store_true", help="replace files that exist")
+    _results_argument(command)
+
+
 def _results_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results/)"
@@ -119,6 +214,18 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d*", text):
         raise argparse.ArgumentTypeError(f"must be a whole number from 1, not {text!r}")
     return int(text)
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"0|[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0|0?\.\d+", text):
+        raise argparse.ArgumentTypeError(f"must be a share from 0 to below 1, not {text!r}")
+    return float(text)
 
 
 def _seconds(text: str) -> float:
@@ -183,7 +290,7 @@ def _cost(runs: list[Run]) -> str:
 
 def _run(arguments: argparse.Namespace) -> int:
     study = _load(arguments.study)
-    runs = select(study.enumerate(arguments.budget), arguments.only)
+    runs = with_parents(select(study.enumerate(arguments.budget), arguments.only))
     if arguments.dry_run:
         for run in runs:
             print(f"{run.id}  {run.title:<32} {run.budget} {run.network} {run.num_steps:,} steps")
@@ -208,6 +315,7 @@ def _run(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         device=devices[0],
         threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
+        keep_networks=arguments.keep_networks,
         versions=place.versions(),
         commit=place.commit(),
     )
@@ -226,7 +334,7 @@ def _run(arguments: argparse.Namespace) -> int:
     console = Console()
     display = StudyDisplay(study.name, waiting, len(done), len(devices), console)
     with stop.on_signals(), display:
-        outcomes = execute(waiting, where, devices, display, stop)
+        outcomes = execute(waiting, where, devices, display, stop, set(finished["run_id"]))
 
     states = [outcome.state for outcome in outcomes]
     left = [o for o in outcomes if o.state in ("interrupted", "not started", "busy")]
@@ -238,7 +346,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if outcome.traceback:
             print(outcome.traceback.rstrip(), file=sys.stderr)
     if left:
-        why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Busy"
+        why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Waiting"
         titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
         _say(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
     spent = [seconds for took in display.durations.values() for seconds in took]
@@ -262,8 +370,10 @@ def _refuse_mixtures(
                 f" {now[:12]}): use another --results"
             )
         images = labels.get((dataset, label_set))
+        num = row["num_labels"] - row["num_picks"]  # the label set; what was picked comes after it
         same = images is None or (
-            [*row["labels"]] == [*images.indices] and [*row["label_classes"]] == [*images.labels]
+            [*row["labels"]][:num] == [*images.indices]
+            and [*row["label_classes"]][:num] == [*images.labels]
         )
         if not same:
             raise InputError(
@@ -410,3 +520,61 @@ def _fetch_data(name: str, folder: Path | None) -> list[str]:
 
     data.fetch(name, folder)
     return data.check(name, folder)
+
+
+def _select(arguments: argparse.Namespace) -> int:
+    from boss.execute import in_child
+
+    for line in in_child(_make_label_sets, arguments):
+        print(line)
+    return 0
+
+
+def _make_label_sets(arguments: argparse.Namespace) -> list[str]:
+    """In a process of its own: `boss.prototypes.select`."""
+    from boss.prototypes.select import Request, make_label_sets
+
+    request = Request(
+        dataset=arguments.dataset,
+        embedding=arguments.embedding,
+        methods=tuple(arguments.method),
+        data=arguments.data,
+        out=arguments.out,
+        candidates=arguments.candidates,
+        rank=arguments.rank,
+        seed=arguments.seed,
+        trim=arguments.trim,
+        device=_devices(arguments.device)[0],
+        results=arguments.results,
+        with_probe=arguments.probe,
+        overwrite=arguments.force,
+    )
+    return make_label_sets(request, report=_say)
+
+
+def _refine(arguments: argparse.Namespace) -> int:
+    from boss.execute import in_child
+
+    for line in in_child(_make_refined, arguments):
+        print(line)
+    return 0
+
+
+def _make_refined(arguments: argparse.Namespace) -> list[str]:
+    """In a process of its own: `boss.prototypes.refined`."""
+    from boss.prototypes.refined import Request, make_refined
+
+    request = Request(
+        study=_load(arguments.study).name,
+        results=arguments.results,
+        data=arguments.data,
+        out=arguments.out,
+        method=arguments.method,
+        rule=arguments.rule,
+        base=arguments.base,
+        failed_below=arguments.failed_below,
+        budget=arguments.budget,
+        label_sets=tuple(arguments.label_set),
+        overwrite=arguments.force,
+    )
+    return make_refined(request)

@@ -309,8 +309,8 @@ def _child(
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
     # Who stops a batch job may signal all its processes: ours wait for the parent's word instead.
-    # Blocked signals are inherited, by the fork server too, which starts with the first child (after
-    # the resource tracker, whose start would unblock them).
+    # Blocked signals are inherited, by the fork server too, which starts with the first child,
+    # after the resource tracker, whose start would unblock them.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from boss.data import Dataset, ImageSet
 from boss.data.label_sets import (
+    PACKAGE_FOLDER,
     LabelSet,
     fixmatch_split,
     published,
@@ -286,14 +288,78 @@ def test_json_file(tmp_path: Path) -> None:
         ('{"indices": [0, 3, 4], "labels": [0, 1, -1]}', "label -1 of image 4"),
         ('{"indices": [0, 3, 4], "labels": [0, 1, 1]}', "no image of class c"),
         ('{"indices": [0, 3, 4], "labels": null}', "labels is not a list"),
+        ('{"indices": [0, 3, 4], "fingerprint": null}', "fingerprint is not text"),
+        ('{"indices": [0, 3, 4], "oracle": 1}', "oracle is not text"),
+        ('{"indices": [0, 3, 4], "fingerprint": "00112233445566"}',
+         "other data than mine: its fingerprint is 001122334455, that of .* here [0-9a-f]{12}$"),
+        ('{"indices": [0, 3], "uncovered": "c"}', "uncovered is not a list of class names"),
+        ('{"indices": [0, 3], "uncovered": [2]}', "uncovered is not a list of class names"),
+        ('{"indices": [0, 3], "uncovered": ["d"]}',
+         "unknown class in uncovered of .*mine.txt 'd': choose from a, b, c$"),
+        ('{"indices": [0, 3, 4], "uncovered": ["c"]}',
+         "declares class c uncovered, but has an image of it"),
+        ('{"indices": [0, 4], "labels": [0, 1], "uncovered": ["b"]}',
+         "declares class b uncovered, but has an image of it"),
+        ('{"indices": [0], "uncovered": ["c"]}', "mine.txt has no image of class b$"),
+        ('{"indices": [0, 3], "uncovered": []}', "mine.txt has no image of class c$"),
         (b"\xff\xfe\x00", "cannot read label set .*mine.txt: it is not text"),
     ],
-)
+)  # fmt: skip
 def test_file_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with refused(message):
         resolve(f"file:{path}", dataset([0, 0, 0, 1, 2, 2]))
+
+
+def test_json_file_of_a_selection(tmp_path: Path) -> None:
+    mine = dataset([0, 0, 0, 1, 2, 2])
+    path = tmp_path / "mine.json"
+    content = {"indices": [3, 5, 4], "uncovered": ["a"], "fingerprint": mine.train.fingerprint}
+    path.write_text(json.dumps(content | {"oracle": "test labels", "method": "by hand"}))
+    found = resolve(f"file:{path}", mine)
+    assert found == LabelSet(f"file:{path}", (3, 5, 4), (1, 2, 2), "test labels")
+    for other in (dataset([0, 0, 0, 1, 2, 1]), dataset([0, 0, 0, 1, 2, 2, 2])):
+        with refused("was made for other data than mine"):
+            resolve(f"file:{path}", other)
+
+
+def test_selections_are_looked_up_here_and_in_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a-1 is the user's, c-1 the package's, b-1 is in both: then the user's counts."""
+    here, package = tmp_path / "here", tmp_path / "package"
+    for folder, name, indices in (
+        (here / "label_sets", "a-1", [0, 1, 2]),
+        (here / "label_sets", "b-1", [0, 2, 1]),
+        (package, "b-1", [1, 0, 2]),
+        (package, "c-1", [2, 1, 0]),
+        (here, "outside", [0, 1, 2]),
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"indices": indices}))
+    monkeypatch.setattr("boss.data.label_sets.PACKAGE_FOLDER", package)
+    monkeypatch.chdir(here)
+    mine = dataset([0, 1, 2])
+    for name, indices in (("a-1", (0, 1, 2)), ("b-1", (0, 2, 1)), ("c-1", (2, 1, 0))):
+        assert resolve(f"select:{name}", mine) == LabelSet(f"select:{name}", indices, indices)
+    for name in ("d-1", "../outside", "a-1.json", "./a-1", ".a"):
+        with refused(f"unknown selection '{name}': choose from a-1, b-1, c-1; `boss-study select`"):
+            resolve(f"select:{name}", mine)
+    monkeypatch.chdir(tmp_path)
+    with refused("unknown selection 'a-1': choose from b-1, c-1; "):
+        resolve("select:a-1", mine)
+    monkeypatch.setattr("boss.data.label_sets.PACKAGE_FOLDER", here / "none")
+    with refused("unknown selection 'a-1': there is none yet; "):
+        resolve("select:a-1", mine)
+
+
+def test_every_selection_of_the_package_is_whole() -> None:
+    assert (PACKAGE_FOLDER / "README.md").exists()
+    for path in PACKAGE_FOLDER.glob("*.json"):
+        content = json.loads(path.read_text())
+        assert re.fullmatch("[0-9a-f]{64}", content["fingerprint"])
+        assert len(set(content["indices"])) == len(content["indices"])
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
@@ -308,7 +374,10 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         ("boss", "malformed label set 'boss': write boss:NUMBER or carlini:NUMBER or"),
         ("", "malformed"),
         ("file:", "malformed"),
-        ("bos:3", "unknown kind of label set 'bos': choose from boss, carlini, fixmatch, file"),
+        (
+            "bos:3",
+            "unknown kind of label set 'bos': choose from boss, carlini, fixmatch, select, file",
+        ),
         ("fixmatch:3", "malformed label set 'fixmatch:3': write fixmatch:SEED@SIZE, for instance"),
         ("fixmatch:3@ten", "malformed"),
         ("fixmatch:-3@10", "malformed"),

@@ -1,4 +1,4 @@
-"""Which training images carry a label: published sets, FixMatch splits, files.
+"""Which training images carry a label: published sets, FixMatch splits, selections, files.
 
 The number of a label set chooses images; a seed elsewhere chooses random draws.
 
@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,12 @@ FORMS = {  # family -> how its sets are written
     "boss": "boss:NUMBER",
     "carlini": "carlini:NUMBER",
     "fixmatch": "fixmatch:SEED@SIZE",
+    "select": "select:NAME",
     "file": "file:PATH",
 }
+# Where selections are looked up: those of a user, in the current directory, then the package's.
+FOLDER, PACKAGE_FOLDER = Path("label_sets"), Path(__file__).parent / "selected"
+SELECTION_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a file in them, without .json
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class LabelSet:
     id: str  # "boss:3", "fixmatch:3@10", ...
     indices: tuple[int, ...]  # positions in the training set, no two the same
     labels: tuple[int, ...]  # the class of each: the true one unless a file says otherwise
+    oracle: str = ""  # which hidden labels chose the images, if any did
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -71,23 +76,31 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
             carlini:NUMBER       0 (outliers) to 7 (most prototypical), the buckets of
                                  Sohn et al. 2020, section 4.4, CIFAR-10
             fixmatch:SEED@SIZE   `fixmatch_split` of any data set
+            select:NAME          the file NAME.json that `boss-study select` wrote to label_sets/ in
+                                 the current directory, or one that comes with this package
             file:PATH            one position per line, the rest of a line after # is a comment;
-                                 or JSON {"indices": [...]}, where "labels": [...] may give the
-                                 class number of each, such as pseudo-labels, in place of the
-                                 true ones; other keys are for people
+                                 or JSON {"indices": [...]} with any of these keys (all others are
+                                 for people):
+                                 "labels": [...], the class number of each, such as pseudo-labels,
+                                 in place of the true ones;
+                                 "fingerprint", that of the training set it was made for;
+                                 "uncovered": [...], the names of the classes without an image;
+                                 "oracle", which hidden labels chose the images
 
     Raises:
         InputError: no such label set, it belongs to another data set, the file is missing or
-            malformed, a position is repeated or outside the training set, or a class has no image.
+            malformed, a position is repeated or outside the training set, a class has no image and
+            is not declared uncovered, or it is declared so and has one.
     """
     family, colon, rest = label_set.partition(":")
     if not colon or not rest:
         raise InputError(f"malformed label set {label_set!r}: write {' or '.join(FORMS.values())}")
     choose(family, FORMS, what="kind of label set")
     true_labels = dataset.train.labels.cpu().numpy()
-    labels: list[int] | None = None
     if family == "file":
-        indices, labels = _read(Path(rest))
+        file = _read(Path(rest))
+    elif family == "select":
+        file = _read(_selection(rest))
     elif family == "fixmatch":
         number = "(0|[1-9][0-9]{0,9})"
         match = re.fullmatch(f"{number}@{number}", rest)
@@ -99,15 +112,22 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
             raise InputError(
                 f"label set {label_set} is smaller than the {dataset.num_classes} classes"
             )
-        indices = fixmatch_split(true_labels, seed, size).tolist()
+        file = _File(fixmatch_split(true_labels, seed, size).tolist())
     else:
-        indices = list(_published(label_set, family, dataset.name))
+        file = _File(list(_published(label_set, family, dataset.name)))
 
+    if file.fingerprint not in ("", dataset.train.fingerprint):
+        raise InputError(
+            f"label set {label_set} was made for other data than {dataset.name}: its fingerprint is"
+            f" {file.fingerprint[:12]}, that of the training images here"
+            f" {dataset.train.fingerprint[:12]}"
+        )
+    indices, labels = file.indices, file.labels
     _check_indices(label_set, indices, len(true_labels))
     if labels is None:
         labels = true_labels[indices].tolist()
-    _check_labels(label_set, indices, labels, dataset.class_names)
-    return LabelSet(label_set, tuple(indices), tuple(labels))
+    _check_labels(label_set, indices, labels, dataset.class_names, file.uncovered)
+    return LabelSet(label_set, tuple(indices), tuple(labels), file.oracle)
 
 
 def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> NDArray[np.int64]:
@@ -199,8 +219,32 @@ def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
     return choose(label_set, choices[dataset], what=f"label set of {dataset}")
 
 
-def _read(path: Path) -> tuple[list[int], list[int] | None]:
-    """The positions in a file and, if it gives them, the classes."""
+class _File(NamedTuple):
+    """What a label set says; only JSON files say more than the positions."""
+
+    indices: list[int]
+    labels: list[int] | None = None
+    fingerprint: str = ""  # of any data
+    uncovered: tuple[str, ...] = ()
+    oracle: str = ""
+
+
+def _selection(name: str) -> Path:
+    """The file of a selection, that of a user before that of the package."""
+    folders = [FOLDER, PACKAGE_FOLDER]
+    if re.fullmatch(SELECTION_NAME, name):
+        for folder in folders:
+            if (folder / f"{name}.json").exists():
+                return folder / f"{name}.json"
+    known = dict.fromkeys(path.stem for folder in folders for path in sorted(folder.glob("*.json")))
+    choices = f"choose from {', '.join(known)}" if known else "there is none yet"
+    raise InputError(
+        f"unknown selection {name!r}: {choices}; `boss-study select` writes them to {FOLDER}/"
+    )
+
+
+def _read(path: Path) -> _File:
+    """A text file of positions, or a JSON file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -215,10 +259,10 @@ def _read(path: Path) -> tuple[list[int], list[int] | None]:
             indices.append(int(entry))
         elif entry:
             raise InputError(f"label set {path}, line {number}: {entry!r} is not an integer")
-    return indices, None
+    return _File(indices)
 
 
-def _read_json(path: Path, text: str) -> tuple[list[int], list[int] | None]:
+def _read_json(path: Path, text: str) -> _File:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -235,7 +279,14 @@ def _read_json(path: Path, text: str) -> tuple[list[int], list[int] | None]:
     indices, labels = content["indices"], content.get("labels")
     if labels is not None and len(labels) != len(indices):
         raise InputError(f"label set {path}: {len(indices)} indices, but {len(labels)} labels")
-    return indices, labels
+    fingerprint, oracle = (content.get(key, "") for key in ("fingerprint", "oracle"))
+    for key, value in (("fingerprint", fingerprint), ("oracle", oracle)):
+        if not isinstance(value, str):
+            raise InputError(f"label set {path}: {key} is not text")
+    uncovered = content.get("uncovered", [])
+    if not isinstance(uncovered, list) or not all(isinstance(name, str) for name in uncovered):
+        raise InputError(f"label set {path}: uncovered is not a list of class names")
+    return _File(indices, labels, fingerprint, tuple(uncovered), oracle)
 
 
 def _check_indices(label_set: str, indices: list[int], num_images: int) -> None:
@@ -252,7 +303,11 @@ def _check_indices(label_set: str, indices: list[int], num_images: int) -> None:
 
 
 def _check_labels(
-    label_set: str, indices: list[int], labels: list[int], class_names: tuple[str, ...]
+    label_set: str,
+    indices: list[int],
+    labels: list[int],
+    class_names: tuple[str, ...],
+    uncovered: tuple[str, ...],
 ) -> None:
     for index, label in zip(indices, labels, strict=True):
         if not 0 <= label < len(class_names):
@@ -260,7 +315,16 @@ def _check_labels(
                 f"label set {label_set}: label {label} of image {index} is none of the classes "
                 f"0 to {len(class_names) - 1}"
             )
-    present = set(labels)
-    missing = [name for label, name in enumerate(class_names) if label not in present]
+    present = {class_names[label] for label in labels}
+    for name in uncovered:
+        choose(
+            name, dict.fromkeys(class_names), what=f"class in uncovered of label set {label_set}"
+        )
+        if name in present:
+            raise InputError(
+                f"label set {label_set} declares class {name} uncovered, but has an image of it"
+            )
+    # A class that was left out on purpose is declared; any other was forgotten.
+    missing = [name for name in class_names if name not in present and name not in uncovered]
     if missing:
         raise InputError(f"label set {label_set} has no image of class {', '.join(missing)}")

@@ -36,6 +36,7 @@ class Refined:
     """A label set made of others.
 
     Attributes:
+        dataset, fingerprint: the data set of the runs, and the fingerprint of both its parts.
         base: the label set that was refined.
         sources: the label set that each class comes from (K,).
         indices, labels: the labeled images, ordered by class.
@@ -43,6 +44,8 @@ class Refined:
         oracle: empty, or which hidden labels the rule read.
     """
 
+    dataset: str
+    fingerprint: str
     base: str
     sources: tuple[str, ...]
     indices: tuple[int, ...]
@@ -128,7 +131,10 @@ def refine(
             raise InputError(f"an image of {names[label]} in {source} has another class elsewhere")
         indices += found
         labels += [label] * len(found)
+    oracles = runs.loc[runs["label_set"].isin(sources), "oracle"].dropna().unique().tolist()
     return Refined(
+        dataset=str(runs["dataset"].iloc[0]),
+        fingerprint=str(runs["dataset_fingerprint"].iloc[0]),
         base=base,
         sources=tuple(sources),
         indices=tuple(indices),
@@ -136,7 +142,8 @@ def refine(
         class_names=names,
         scores=scores,
         rule=rule,
-        oracle=ORACLE if rule == "test-accuracy" else "",
+        # A label set made of oracles is one.
+        oracle="; ".join(dict.fromkeys([ORACLE] * (rule == "test-accuracy") + oracles)),
     )
 
 

@@ -1,0 +1,195 @@
+"""The images that could be labeled, to look at: one picture of all candidates of every method.
+
+H x W pixels, C channels (1 or 3), S the side of an image as it is shown
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boss.store import write_atomically
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+# In pixels.
+THUMBNAIL = 96  # an image is enlarged by the whole number that comes nearest to this
+MARGIN, GAP = 16, 12
+FONT, LINE = 11, 14  # size and distance of lines of text
+MIN_WIDTH, MAX_HEIGHT = 800, 20_000  # of the picture; higher ones lose the last ranks
+COLUMNS = 10  # groups side by side; up to twice as many for data sets of many classes
+BLACK, GRAY, WHITE = "#000000", "#5a5a5a", "#ffffff"
+MARK = "#d55e00"  # vermilion, told from the others by the color-blind
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An image that could be labeled."""
+
+    image: NDArray[np.uint8]  # (H, W, C), H = W
+    index: int  # position in the training set
+    class_name: str
+    score: float
+    rank: int  # from 1, in its group
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """What one method proposes."""
+
+    method: str
+    consulted_labels: bool
+    uncovered: Sequence[str]  # names of the classes without a pick
+    score_name: str
+    groups: Sequence[Sequence[Candidate]]  # of each class or cluster, the best first
+    rank: int = 1  # of those that are picked
+
+
+def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Write a PNG with a row of images for each method and rank.
+
+    Images are enlarged without smoothing; of large ones some pixels are left out. Below each stand
+    its class, rank and score, and position. Where a method picks several images of one class they
+    are framed, and their number stands after the class. Rows of many classes are broken into
+    lines of equal length.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import matplotlib as mpl
+    from PIL import Image, ImageDraw, ImageFont
+
+    # Fonts that are there on every machine.
+    fonts = Path(mpl.get_data_path(), "fonts/ttf")
+    plain = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), FONT)
+    bold = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), FONT)
+    large = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), FONT + 3)
+
+    size = len(enlarged(rows[0].groups[0][0].image))
+    cell_width, cell_height = max(size, THUMBNAIL) + GAP, size + 3 * LINE + GAP
+    most = max(len(row.groups) for row in rows)
+    columns = most if most <= COLUMNS else _even(most, 2 * COLUMNS)
+    width = max(2 * MARGIN + columns * cell_width, MIN_WIDTH)
+    titles = _wrap(title, width - 2 * MARGIN, large)
+
+    def layout(num_ranks: int) -> tuple[list[list[str]], int]:
+        """The text above each row, and the height of the picture."""
+        texts = [_wrap(_about(row, num_ranks), width - 2 * MARGIN, plain) for row in rows]
+        lines = sum(-(-len(row.groups) // columns) for row in rows) * num_ranks
+        text = len(titles) + 1 + sum(len(lines) + 2 for lines in texts)
+        return texts, 2 * MARGIN + text * LINE + len(rows) * GAP + lines * cell_height
+
+    num_ranks = max(len(group) for row in rows for group in row.groups)
+    fewest = max(row.rank for row in rows)
+    while num_ranks > fewest and layout(num_ranks)[1] > MAX_HEIGHT:
+        num_ranks -= 1
+    texts, height = layout(num_ranks)
+
+    sheet = Image.new("RGB", (width, height), WHITE)
+    draw = ImageDraw.Draw(sheet)
+    y = MARGIN
+    for line in titles:
+        draw.text((MARGIN, y), line, BLACK, large)
+        y += LINE
+    y += LINE
+    for row, lines in zip(rows, texts, strict=True):
+        draw.text((MARGIN, y), row.method, BLACK, bold)
+        y += LINE
+        for line in lines:
+            draw.text((MARGIN, y), line, GRAY, plain)
+            y += LINE
+        y += GAP // 2
+        picks = _picks(row)
+        for first in range(0, len(row.groups), columns):
+            for rank in range(1, num_ranks + 1):
+                for column, group in enumerate(row.groups[first : first + columns]):
+                    if rank > len(group):
+                        continue
+                    candidate, x = group[rank - 1], MARGIN + column * cell_width
+                    times = picks.count(candidate.class_name) if rank == row.rank else 1
+                    if times > 1:
+                        draw.rectangle((x - 3, y - 3, x + size + 2, y + size + 2), MARK)
+                    sheet.paste(Image.fromarray(enlarged(candidate.image)), (x, y))
+                    is_pick = rank == row.rank and num_ranks > 1
+                    font = bold if is_pick else plain
+                    note = f" ×{times}" if times > 1 else ""
+                    room = cell_width - GAP // 2 - font.getlength(note)
+                    name = _cut(_one_line(candidate.class_name), room, font) + note
+                    draw.text((x, y + size + 3), name, MARK if times > 1 else BLACK, font)
+                    caption = f"rank {candidate.rank}: {candidate.score:.4g}"
+                    draw.text((x, y + size + 3 + LINE), caption, GRAY, plain)
+                    position = f"image {candidate.index}"
+                    draw.text((x, y + size + 3 + 2 * LINE), position, GRAY, plain)
+                y += cell_height
+        y += LINE + GAP // 2
+    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
+
+
+def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Every pixel repeated so that the image is about 96 wide, or every n-th pixel of a large one.
+
+    Args:
+        image: (H, W, C), H = W.
+
+    Returns:
+        (S, S, 3), 64 <= S <= 192.
+    """
+    side = len(image)
+    step, factor = max(1, side // THUMBNAIL), max(1, round(THUMBNAIL / side))
+    repeated = image[::step, ::step].repeat(factor, axis=0).repeat(factor, axis=1)
+    return np.ascontiguousarray(np.broadcast_to(repeated, (*repeated.shape[:2], 3)))
+
+
+def _about(row: Row, num_ranks: int) -> str:
+    """What one must know to read the images of a method."""
+    uncovered = ", ".join(map(_one_line, row.uncovered)) or "none"
+    text = (
+        f"labels consulted: {'yes' if row.consulted_labels else 'no'}; uncovered classes:"
+        f" {uncovered}. {len(row.groups)} {'classes' if row.consulted_labels else 'clusters'}"
+    )
+    if num_ranks > 1:
+        text += f"; ranks 1 to {num_ranks} from top to bottom, rank {row.rank} is picked"
+    picks = _picks(row)
+    if len(set(picks)) < len(picks):
+        text += "; framed and counted: several picks of one class"
+    return f"{text}. Score: {row.score_name}."
+
+
+def _picks(row: Row) -> list[str]:
+    """The class names of the picks."""
+    return [group[row.rank - 1].class_name for group in row.groups]
+
+
+def _wrap(text: str, width: float, font: "ImageFont.FreeTypeFont") -> list[str]:
+    """Lines of words that are no wider than that, but for single words."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _cut(text: str, width: float, font: "ImageFont.FreeTypeFont") -> str:
+    """As much of a text as fits."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _even(count: int, most: int) -> int:
+    """The length of lines when `count` is broken into as few as possible, equally long ones."""
+    lines = -(-count // most)
+    return -(-count // lines)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
