@@ -10,7 +10,12 @@ from boss.errors import InputError
 from boss.study import Run
 
 STEM_FILTERS = 16
-IMAGE_SHAPES = {"digits": (1, 8), "cifar10": (3, 32)}  # channels, pixels along a side
+IMAGE_SHAPES = {  # channels, pixels along a side
+    "digits": (1, 8),
+    "cifar10": (3, 32),
+    "svhn": (3, 32),
+    "svhn_noextra": (3, 32),
+}
 
 # The fastest full FixMatch run that a public PyTorch implementation reports: WRN-28-2, B 64, mu 7,
 # on one A100. The step time is taken to grow with multiply-adds, from a floor for the launches.

@@ -36,7 +36,7 @@ class Run:
     Defaults are those of FixMatch on CIFAR-10 (Sohn et al. 2020, table 4).
     """
 
-    dataset: str  # "digits", "cifar10" or the path of an .npz file
+    dataset: str  # a name of boss.data.NAMES or the path of an .npz file
     algorithm: str  # a key of boss.algorithms.ALGORITHMS
     label_set: str  # "boss:3", "carlini:7", "fixmatch:3@10", "file:my_set.json"
     repeat: int  # 0, 1, ...: same settings, other random streams

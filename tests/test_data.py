@@ -1,5 +1,6 @@
 """Data sets: what is loaded, what is refused, and how it is fetched and checked."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -349,9 +350,9 @@ def test_npz_with_a_flipped_bit_is_refused_or_the_same(tmp_path: Path) -> None:
 
 def test_unknown_name_lists_the_choices() -> None:
     for function in (data.load, data.check):
-        with refused("unknown data set 'cifar': choose from digits, cifar10, FILE.npz"):
+        with refused("'cifar': choose from digits, cifar10, svhn, svhn_noextra, FILE.npz"):
             function("cifar")
-    with refused("choose from digits, cifar10"):
+    with refused("unknown data set 'cifar': choose from digits, cifar10, svhn, svhn_noextra$"):
         data.fetch("cifar")
 
 
@@ -527,19 +528,25 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address under which the files of a folder can be downloaded."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{service.server_port}"
+        service.shutdown()
+        thread.join()
+
+
 @pytest.fixture
 def server(batches: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Serves the archive of `batches` where torchvision expects it."""
-    handler = functools.partial(QuietHandler, directory=str(batches))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
-        address = f"http://127.0.0.1:{service.server_port}/cifar-10-python.tar.gz"
-        monkeypatch.setattr(CIFAR10, "url", address)
+    with serving(batches) as address:
+        monkeypatch.setattr(CIFAR10, "url", f"{address}/cifar-10-python.tar.gz")
         monkeypatch.setenv("no_proxy", "*")
-        thread = threading.Thread(target=service.serve_forever)
-        thread.start()
         yield
-        service.shutdown()
-        thread.join()
 
 
 def test_torchvision_format_is_loaded(batches: Path) -> None:

@@ -1,14 +1,23 @@
 """Refining: classes that failed get the prototype of the set in which they did well."""
 
+import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from boss import data
+from boss.data.label_sets import resolve
 from boss.errors import InputError
-from boss.prototypes.refine import class_score, comparable_runs, label_free_scores, refine
+from boss.perform import perform
+from boss.place import Place
+from boss.prototypes.refine import ORACLE, class_score, comparable_runs, label_free_scores, refine
+from boss.prototypes.refined import Request, make_refined
 from boss.store import Store
+
+from .test_train import RUN
 
 NAMES = ("ant", "bee", "cat")
 NUM = 30  # training images; their true classes: 10 of each, in order
@@ -177,3 +186,57 @@ def test_unequal_runs_and_missing_predictions_are_refused(store):
     with pytest.raises(InputError, match="predictions of 1 runs are missing"):
         refine(store, label_sets=["s0", "s1"])
     assert refine(store, label_sets=["s0", "s1"], rule="test-accuracy")
+
+
+def test_an_oracle_in_a_source_makes_the_refined_set_one(store):
+    add_run(store, "s2", 0, BALANCED, (1, 1, 1), oracle="seen before")
+    assert refine(store, base="s0", label_sets=["s0", "s2"]).oracle == "seen before"
+    assert refine(store, base="s0", label_sets=["s0", "s1"]).oracle == ""
+    both = refine(store, base="s0", label_sets=["s0", "s2"], rule="test-accuracy").oracle
+    assert both == f"{ORACLE}; seen before"
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """Two label sets of digits, trained for a few steps."""
+    monkeypatch.chdir(tmp_path)
+    place = Place(results=tmp_path / "results", study="s")
+    for label_set in ("fixmatch:1@10", "fixmatch:2@10"):
+        perform(RUN.with_fields(label_set=label_set), place)
+    return Request(study="s", results=place.results, base="fixmatch:1@10")
+
+
+@pytest.mark.parametrize("rule", ["label-free", "test-accuracy"])
+def test_the_file_is_a_label_set(finished, digits, rule):
+    request = dataclasses.replace(finished, rule=rule)
+    lines = make_refined(request)
+    name = "s-fixmatch-refined" + ("" if rule == "label-free" else "-by-test-accuracy")
+    assert f"label_set='select:{name}'" in " ".join(lines)
+    made = resolve(f"select:{name}", digits)
+    assert (
+        made.labels == tuple(range(10)) == tuple(digits.train.labels[list(made.indices)].tolist())
+    )
+    assert bool(made.oracle) == (rule == "test-accuracy")
+    sources = [resolve(f"fixmatch:{k}@10", digits).indices for k in (1, 2)]
+    assert set(made.indices) <= {*sources[0], *sources[1]}
+    assert set(made.indices) != set(sources[0])
+    assert request.file.with_suffix(".png").stat().st_size > 1000
+    row = perform_and_read(RUN.with_fields(label_set=f"select:{name}"), request)
+    assert (row["oracle"] == made.oracle) if made.oracle else pd.isna(row["oracle"])
+    with pytest.raises(InputError, match="exists: --force"):
+        make_refined(request)
+    make_refined(dataclasses.replace(request, overwrite=True))
+
+
+def perform_and_read(run, request):
+    perform(run, Place(results=request.results, study=request.study))
+    return Store(request.results, request.study).read("runs", [run.id]).iloc[0]
+
+
+def test_refining_on_other_data_is_refused(finished, digits, monkeypatch):
+    other = data.Dataset("digits", digits.test, digits.train, flip=False)
+    monkeypatch.setattr(data, "load", lambda *_: other)
+    with pytest.raises(InputError, match="on other data called digits"):
+        make_refined(finished)
+    with pytest.raises(InputError, match=r"ends in \.json"):
+        make_refined(dataclasses.replace(finished, out=Path("x.txt")))

@@ -29,7 +29,7 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-NAMES = ("digits", "cifar10")
+NAMES = ("digits", "cifar10", "svhn", "svhn_noextra")
 
 
 def default_folder() -> Path:
@@ -41,16 +41,16 @@ def load(name: str, folder: Path | None = None, *, download: bool = False) -> "D
     """A data set, in memory, on the CPU.
 
     Args:
-        name: "digits" (comes with scikit-learn), "cifar10" or the path of an .npz file
-            (`sources.npz` says what it holds).
-        folder: where CIFAR-10 is looked for: a folder, or the .npz file that holds it;
-            `default_folder()` if None.
+        name: "digits" (comes with scikit-learn), "cifar10", "svhn" (train and extra),
+            "svhn_noextra" or the path of an .npz file (`sources.npz` says what it holds).
+        folder: where CIFAR-10 and SVHN are looked for: a folder, or the .npz file that holds
+            CIFAR-10; `default_folder()` if None.
         download: fetch it first if it is missing.
 
     Raises:
         InputError: no such data set, or it is missing or damaged.
     """
-    if download and name == "cifar10":
+    if download and name in NAMES:
         fetch(name, folder)
     return _load(name, _read(name, _locate(name, folder)))
 
@@ -95,6 +95,8 @@ def check(name: str, folder: Path | None = None) -> list[str]:
         npz = place.suffix == ".npz"
         origin = sources.describe_cifar10_test(arrays.x_test) if npz else "as published (checksums)"
         lines.append(f"test images: {origin}")
+    elif name in sources.SVHN_FILES:
+        lines.append("all images and labels: as published (checksums)")
     return lines
 
 
@@ -111,6 +113,9 @@ def fetch(name: str, folder: Path | None = None) -> None:
     if name == "digits":
         return
     folder = folder or default_folder()
+    if name in sources.SVHN_FILES:
+        sources.fetch_svhn(folder, name)
+        return
     try:
         sources.cifar10(sources.find_cifar10(folder))
     except InputError:
@@ -124,12 +129,19 @@ def _locate(name: str, folder: Path | None) -> Path | None:
     if name.endswith(".npz"):
         return Path(name)
     choose(name, dict.fromkeys((*NAMES, "FILE.npz")), what="data set")
-    return None if name == "digits" else sources.find_cifar10(folder or default_folder())
+    if name == "digits":
+        return None
+    folder = folder or default_folder()
+    if name in sources.SVHN_FILES:
+        return sources.find_svhn(folder, name)
+    return sources.find_cifar10(folder)
 
 
 def _read(name: str, place: Path | None) -> sources.Arrays:
     if place is None:
         return sources.digits()
+    if name in sources.SVHN_FILES:
+        return sources.svhn(place, name)
     return sources.cifar10(place) if name == "cifar10" else sources.npz(place)
 
 

@@ -103,7 +103,7 @@ class Dataset:
             differ in their classes, channels or size.
     """
 
-    name: str  # "digits", "cifar10" or the path of an .npz file
+    name: str  # one of boss.data.NAMES or the path of an .npz file
     train: ImageSet
     test: ImageSet
     flip: bool  # whether a mirrored image is still one of its class: not so for digits

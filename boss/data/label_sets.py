@@ -72,7 +72,7 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
 
     Args:
         label_set: one of
-            boss:NUMBER          hand-picked prototypes (Smith and Conovaloff 2020), CIFAR-10
+            boss:NUMBER          hand-picked prototypes (Smith and Conovaloff 2020), CIFAR-10, SVHN
             carlini:NUMBER       0 (outliers) to 7 (most prototypical), the buckets of
                                  Sohn et al. 2020, section 4.4, CIFAR-10
             fixmatch:SEED@SIZE   `fixmatch_split` of any data set
@@ -211,6 +211,7 @@ def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
         for name, sets in published().items()
     }
     owners = [name for name, sets in choices.items() if sets]
+    dataset = {"svhn_noextra": "svhn"}.get(dataset, dataset)  # positions in its first part
     if dataset not in owners:
         raise InputError(
             f"label set {label_set} is for {' or '.join(owners)}, not for {dataset}: "

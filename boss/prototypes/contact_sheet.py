@@ -47,6 +47,7 @@ class Row:
     score_name: str
     groups: Sequence[Sequence[Candidate]]  # of each class or cluster, the best first
     rank: int = 1  # of those that are picked
+    groups_are: str = ""  # "classes" or "clusters" if empty, by consulted_labels
 
 
 def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
@@ -147,9 +148,10 @@ def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _about(row: Row, num_ranks: int) -> str:
     """What one must know to read the images of a method."""
     uncovered = ", ".join(map(_one_line, row.uncovered)) or "none"
+    groups = row.groups_are or ("classes" if row.consulted_labels else "clusters")
     text = (
         f"labels consulted: {'yes' if row.consulted_labels else 'no'}; uncovered classes:"
-        f" {uncovered}. {len(row.groups)} {'classes' if row.consulted_labels else 'clusters'}"
+        f" {uncovered}. {len(row.groups)} {groups}"
     )
     if num_ranks > 1:
         text += f"; ranks 1 to {num_ranks} from top to bottom, rank {row.rank} is picked"

@@ -132,4 +132,5 @@ def _row(refined: Refined, dataset: data.Dataset) -> Row:
         uncovered=(),
         score_name=f"{refined.rule} score of the class where the image comes from",
         groups=groups,
+        groups_are="images",
     )
