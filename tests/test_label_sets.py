@@ -424,3 +424,11 @@ def test_svhn_has_sets_of_its_own() -> None:
 def test_label_set_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         LabelSet("a", (1,), (0,)).id = "b"  # type: ignore[misc]
+
+
+def test_svhn_without_extra_has_the_sets_of_svhn() -> None:
+    labels = [k % 10 for k in range(1000)]
+    for c, index in enumerate(published()["svhn"]["boss:4"]):
+        labels[index] = c
+    found = resolve("boss:4", dataset(labels, name="svhn_noextra"))
+    assert found.indices == published()["svhn"]["boss:4"]
