@@ -1,0 +1,453 @@
+"""Embeddings: every image as a vector, so that near vectors mean alike images.
+
+Dimensions: N images, C channels, S x S pixels, F features.
+
+`embed` computes one by its name, or takes it from a cache. What is fitted (patches, an encoder) is
+fitted on the training images alone, and never on their labels; a "teacher" knows as much about the
+labels as the training it comes from.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlparse
+
+import filelock
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from boss import checkpoint, models
+from boss.augment import check_size, to_float
+from boss.cost import duration
+from boss.data import Dataset, ImageSet
+from boss.errors import InputError, choose
+from boss.models import WideResNet
+from boss.place import num_cores
+from boss.prototypes import patches, simclr
+from boss.seeds import stream
+from boss.store import write_atomically
+
+FORMS = {
+    "kmeans-patches": "kmeans-patches[:CENTROIDS]",
+    "teacher": "teacher:FILE",
+    "simclr": "simclr[:STEPS]",
+    "torchvision": "torchvision:NAME",
+}
+FORMAT = 1  # of the cache: to be raised whenever an embedding comes out otherwise
+REPORT_SECONDS = 5.0
+# torchvision's classifiers that end in one linear layer on the features.
+FAMILIES = ("resnet", "mobilenet_v3", "efficientnet", "vit_b_", "convnext")
+
+Part = Literal["train", "test"]
+Features = NDArray[np.float32]  # (N, F)
+
+
+def embed(
+    spec: str,
+    dataset: Dataset,
+    *,
+    parts: Sequence[Part] = ("train",),
+    cache: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda line: None,
+) -> list[Features]:
+    """The embedding called `spec` of one or both parts of a data set.
+
+    ==========================  =================================================================
+    kmeans-patches[:CENTROIDS]  k-means on image patches (`boss.prototypes.patches`): one or two
+                                minutes on a CPU, and always there; F = 4 * CENTROIDS, of 400
+    teacher:FILE                features before the classifier of the teacher in a checkpoint
+    simclr[:STEPS]              features of an encoder trained here (`boss.prototypes.simclr`)
+    torchvision:NAME            features before the classifier of a network pretrained on ImageNet
+    ==========================  =================================================================
+
+    Equal arguments give equal arrays on one machine; so they do on another device for
+    kmeans-patches, which is always computed on the CPU. A cache does not ask which device its
+    arrays come from.
+
+    Args:
+        parts: which parts, and in which order.
+        cache: a folder for the arrays (and the unfinished training of SimCLR), or None.
+        seed: of the patches and of SimCLR; the others draw nothing.
+        device: where networks are evaluated and trained.
+        report: called with lines for a person: share done, time left.
+
+    Returns:
+        For each of `parts` its features (N, F), float32.
+
+    Raises:
+        InputError: as for `check`; the weights of torchvision cannot be had; the cache cannot be
+            written.
+    """
+    form = _parse(spec)
+    check(spec, dataset)
+    choices = {"train": dataset.train, "test": dataset.test}
+    sets: dict[str, ImageSet] = {part: choose(part, choices, what="part") for part in parts}
+    if cache is None:
+        features = _compute(form, dataset, sets, None, seed, device, report)
+        return [features[part] for part in parts]
+    with _locked(cache, form, dataset, seed, report):
+        features, paths = {}, {}
+        for part, images in sets.items():
+            paths[part] = cache / f"{_name(form, dataset, seed, images)}.npy"
+            kept = _read(paths[part], len(images))
+            if kept is not None:
+                features[part] = kept
+        missing = {part: images for part, images in sets.items() if part not in features}
+        if missing:
+            computed = _compute(form, dataset, missing, cache, seed, device, report)
+            for part in missing:
+                _write(paths[part], computed[part])
+                features[part] = computed[part]
+    return [features[part] for part in parts]
+
+
+def check(spec: str, dataset: Dataset) -> None:
+    """See that an embedding can be had of these images; whether weights can be downloaded is open.
+
+    Raises:
+        InputError: no such embedding, it is written wrongly, its file is missing or made for other
+            images, or the images have a size or number of channels that it cannot take.
+    """
+    form = _parse(spec)
+    channels, size = dataset.train.images.shape[1:3]
+    check_size(size)
+    if form.name in ("simclr", "torchvision") and channels not in (1, 3):
+        raise InputError(f"{spec} takes images of 1 or 3 channels, not of {channels}")
+    if form.name == "teacher":
+        _load_teacher(Path(form.argument), dataset)
+
+
+class _Form(NamedTuple):
+    """An embedding's name, and what stands behind the colon or the default: digits, file, name."""
+
+    name: str
+    argument: str
+
+    @property
+    def number(self) -> int | None:
+        return int(self.argument) if self.argument else None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.argument}" if self.argument else self.name
+
+
+def _parse(spec: str) -> _Form:
+    name, colon, argument = spec.partition(":")
+    if name not in FORMS:
+        raise InputError(f"unknown embedding {spec!r}: choose from {', '.join(FORMS.values())}")
+    if name in ("kmeans-patches", "simclr"):
+        if colon and not (argument.isdecimal() and argument.isascii() and int(argument) > 0):
+            raise InputError(f"{spec!r} must read {FORMS[name]}, with a number above 0")
+        default = str(patches.NUM_CENTROIDS) if name == "kmeans-patches" else ""
+        return _Form(name, str(int(argument)) if colon else default)
+    if not argument:
+        raise InputError(f"{spec!r} must read {FORMS[name]}")
+    if name == "torchvision":
+        _torchvision_weights(argument)
+    return _Form(name, argument)
+
+
+def _compute(
+    form: _Form,
+    dataset: Dataset,
+    sets: Mapping[str, ImageSet],
+    cache: Path | None,
+    seed: int,
+    device: str,
+    report: Callable[[str], None],
+) -> dict[str, Features]:
+    """The features of `sets`, by part; perhaps of the training part too."""
+    began = time.monotonic()
+    progress = _Progress(str(form), report)
+    # On tiny images threads wait for each other longer than they work.
+    tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
+    with _threads(1 if tiny else num_cores()):
+        if form.name == "kmeans-patches":
+            computed = _embed_patches(form, dataset, sets, seed, progress)
+        else:
+            if form.name == "teacher":
+                teacher = _load_teacher(Path(form.argument), dataset)
+                network = simclr.to_device(teacher, torch.device(device))
+                extract, batch_size = _wide_resnet_features(network), 500
+            elif form.name == "simclr":
+                network = _simclr_encoder(form, dataset, cache, seed, device, progress)
+                extract, batch_size = _wide_resnet_features(network), 500
+            else:
+                extract, batch_size = _torchvision_features(form.argument, device), 100
+            computed = _extract(extract, sets, batch_size, device, progress)
+    report(f"{form}: done in {duration(time.monotonic() - began)}")
+    return computed
+
+
+def _embed_patches(
+    form: _Form,
+    dataset: Dataset,
+    sets: Mapping[str, ImageSet],
+    seed: int,
+    progress: "_Progress",
+) -> dict[str, Features]:
+    progress.begin("k-means")
+    num_centroids = form.number
+    assert num_centroids is not None
+    dictionary = patches.learn(dataset.train.images, num_centroids, seed)
+    # The test features need the training features: for their mean and variance.
+    computed = {}
+    for part, images in ({"train": dataset.train} | dict(sets)).items():
+        progress.begin(f"{part} images")
+        computed[part] = patches.encode(images.images, dictionary, progress)
+    train = computed.pop("train")
+    patches.standardize(train, *computed.values())
+    return {"train": train} | computed
+
+
+def _simclr_encoder(
+    form: _Form,
+    dataset: Dataset,
+    cache: Path | None,
+    seed: int,
+    device: str,
+    progress: "_Progress",
+) -> WideResNet:
+    progress.begin("training")
+    return simclr.train_encoder(
+        dataset.train.images,
+        _simclr_config(form, dataset),
+        flip=dataset.flip,
+        seed=seed,
+        device=torch.device(device),
+        file=cache and cache / f"{_name(form, dataset, seed, dataset.train)}.pt",
+        basis=dataset.train.fingerprint,
+        progress=progress,
+    )
+
+
+def _simclr_config(form: _Form, dataset: Dataset) -> simclr.SimCLRConfig:
+    images = dataset.train.images
+    return simclr.configure(images.shape[-1], len(images), form.number)
+
+
+def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
+    """The teacher of a finished network's file, or of a checkpoint of its training."""
+    if not path.is_file():
+        raise InputError(f"there is no network file {path}")
+    content = checkpoint.load(path) or {}
+    try:
+        state = content["teacher"] if "teacher" in content else content["training"]["teacher"]
+        name = content["run"]["network"]
+        takes, gives = state["stem.weight"].shape[1], len(state["classify.weight"])
+    except (TypeError, KeyError, AttributeError, IndexError) as error:
+        raise InputError(f"{path} is no network file of this package, or is damaged") from error
+    channels = dataset.train.images.shape[1]
+    if (takes, gives) != (channels, dataset.num_classes):
+        raise InputError(
+            f"{path}: the network is for {takes} channels and {gives} classes, {dataset.name} has"
+            f" {channels} and {dataset.num_classes}"
+        )
+    network = models.build(
+        name,
+        channels=channels,
+        num_classes=dataset.num_classes,
+        norm_momentum=0.001,  # has no say: the running statistics stay as they are
+        generator=stream("teacher"),  # nor has this: the weights are replaced
+    )
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:  # other layers, other shapes
+        raise InputError(f"{path}: its weights are not those of a {name}") from error
+    return network
+
+
+def _wide_resnet_features(network: WideResNet) -> Callable[[Tensor], Tensor]:
+    network.eval()
+    return lambda images: network.features(to_float(images))
+
+
+def _torchvision_weights(name: str) -> Any:
+    """The newest weights of a network (a member of torchvision's enum of weights)."""
+    from torchvision import models as zoo  # it takes long to import
+
+    if name not in zoo.list_models(module=zoo) or not name.startswith(FAMILIES):
+        families = ", ".join(f"{family}*" for family in FAMILIES)
+        raise InputError(
+            f"unknown network {name!r} of torchvision: choose from {families}, such as resnet18"
+        )
+    return zoo.get_model_weights(name).DEFAULT
+
+
+def _torchvision_features(name: str, device: str) -> Callable[[Tensor], Tensor]:
+    """Features before the classifier, of images as the network was trained on.
+
+    Images are scaled straight to the size that it takes (bilinear, antialiased), one channel
+    becomes three. Deviation from the transforms that come with the weights: those scale to a larger
+    size, some bicubically, and cut out the middle; small images have no border to spare.
+    """
+    from torchvision import models as zoo
+
+    weights = _torchvision_weights(name)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file = folder / Path(urlparse(weights.url).path).name
+    try:
+        network = zoo.get_model(name, weights=weights, progress=False)
+    except Exception as error:  # no network, no space; damaged pickles raise almost anything
+        if file.exists():
+            raise InputError(
+                f"torchvision:{name}: {file} is damaged: remove it, or replace it by {weights.url}"
+            ) from error
+        raise InputError(
+            f"torchvision:{name} needs its weights: download {weights.url} and put it into {folder}"
+        ) from error
+    drop_classifier(network, len(weights.meta["categories"]))
+    network = network.eval().to(device)
+    transforms = weights.transforms()
+    [size] = transforms.crop_size
+    mean, std = (
+        torch.tensor(values, device=device)[:, None, None]
+        for values in (transforms.mean, transforms.std)
+    )
+
+    def extract(images: Tensor) -> Tensor:
+        x = images.float().div_(255).expand(-1, 3, -1, -1)
+        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+        features: Tensor = network((x - mean) / std)
+        return features
+
+    return extract
+
+
+def drop_classifier(network: nn.Module, num_classes: int) -> None:
+    """Replace the last linear layer, which makes the logits, by the identity."""
+    name, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    assert last.out_features == num_classes, "the last linear layer is not the classifier"
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Identity())
+
+
+@torch.inference_mode()
+def _extract(
+    extract: Callable[[Tensor], Tensor],
+    sets: Mapping[str, ImageSet],
+    batch_size: int,
+    device: str,
+    progress: "_Progress",
+) -> dict[str, Features]:
+    """The features of every set, batch by batch: uint8 (n, C, S, S) on `device` -> (n, F)."""
+    computed: dict[str, Features] = {}
+    for part, images in sets.items():
+        progress.begin(f"{part} images")
+        progress(0.0)
+        for start in range(0, len(images), batch_size):
+            features = extract(images.images[start : start + batch_size].to(device)).cpu()  # (n, F)
+            if part not in computed:
+                computed[part] = np.empty((len(images), features.shape[1]), dtype=np.float32)
+            computed[part][start : start + batch_size] = features.numpy()
+            progress(min(1.0, (start + batch_size) / len(images)))
+    return computed
+
+
+class _Progress:
+    """Turns shares done into lines for a person, one every few seconds."""
+
+    def __init__(self, title: str, report: Callable[[str], None]) -> None:
+        self.title, self.report = title, report
+        self.stage = ""
+        self.start: tuple[float, float] | None = None  # time and share when the stage began
+        self.reported_at = 0.0
+
+    def begin(self, stage: str) -> None:
+        """Another stage, of which nothing is done."""
+        self.stage, self.start, self.reported_at = stage, None, time.monotonic()
+        self.report(f"{self.title}: {stage}")
+
+    def __call__(self, share: float, detail: str = "") -> None:
+        now = time.monotonic()
+        if self.start is None:  # a training that is continued does not begin at 0
+            self.start = now, share
+        began, share_then = self.start
+        if now - self.reported_at < REPORT_SECONDS or share <= share_then:
+            return
+        left = (now - began) * (1 - share) / (share - share_then)
+        detail = f" ({detail})" if detail else ""
+        self.report(f"{self.title}: {self.stage} {share:.0%}{detail}, {duration(left)} left")
+        self.reported_at = now
+
+
+@contextlib.contextmanager
+def _threads(num: int) -> Iterator[None]:
+    """So many threads for torch, and as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
+    """Name of a file in the cache: a function of all that its content depends on."""
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "train": dataset.train.fingerprint,
+        "images": images.fingerprint,
+    }
+    if form.name == "teacher":
+        with Path(form.argument).open("rb") as file:
+            content["network"] = hashlib.file_digest(file, "sha256").hexdigest()
+    elif form.name == "torchvision":
+        content["weights"] = str(_torchvision_weights(form.argument))
+    elif form.name == "simclr":
+        content |= {"config": asdict(_simclr_config(form, dataset)), "seed": seed}
+        content["flip"] = dataset.flip
+    else:
+        content |= {"centroids": form.number, "seed": seed}
+    text = json.dumps(content, sort_keys=True)
+    return f"{form.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def _locked(
+    cache: Path, form: _Form, dataset: Dataset, seed: int, report: Callable[[str], None]
+) -> Iterator[None]:
+    """One process computes an embedding, the others wait for it."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(cache / f"{_name(form, dataset, seed, dataset.train)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            report(f"{form}: waiting for another process that computes it")
+            lock.acquire()
+    except OSError as error:
+        raise InputError(f"cannot write embeddings to {cache}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(path: Path, num: int) -> Features | None:
+    """An array of the cache, or None if it is not there or damaged."""
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if features.dtype != np.float32 or features.ndim != 2 or len(features) != num:
+        return None
+    return features if np.isfinite(features).all() else None
+
+
+def _write(path: Path, features: Features) -> None:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, numpy would append .npy to its name
+            np.save(file, features)
+
+    write_atomically(path, save)

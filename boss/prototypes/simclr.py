@@ -1,0 +1,275 @@
+"""SimCLR: an encoder trained without labels to tell images apart.
+
+Dimensions: N training images, B of them in a batch, C channels, F features of the encoder,
+Z = 128 outputs of the projection head.
+
+Chen, Kornblith, Norouzi and Hinton 2020, "A simple framework for contrastive learning of visual
+representations". Two random views of every image of a batch go through the encoder and a small
+head; the loss asks each view to be more similar to its twin than to the other 2 (B - 1) views
+(`nt_xent`). The head is then thrown away.
+
+Deviations:
+
+* The views are this package's strong augmentation (crop and mirror, then RandAugment and Cutout),
+  as FixMatch has it, instead of resized crops with color jitter and blur.
+* The encoder is a Wide ResNet as in `boss.models`, so that embedding and training share their code.
+* SGD with Nesterov momentum instead of LARS, which the paper needs for batches of 4,096.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from boss import checkpoint, models
+from boss.augment import RandAugment, Weak, to_float
+from boss.errors import InputError
+from boss.losses import at_least_single, cross_entropy
+from boss.models import WideResNet
+from boss.seeds import EpochOrder, stream
+from boss.train import NonFiniteLossError
+
+CHECKPOINT_SECONDS = 60.0
+REPORT_SECONDS = 1.0
+SMALL = 16  # pixels; the encoder and budget of images below are made for a CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimCLRConfig:
+    """All that decides how the encoder comes out, but for the images and the seed."""
+
+    network: str  # "wrn-DEPTH-WIDTH"
+    num_steps: int
+    batch_size: int  # images per step (B); two views of each
+    learning_rate: float  # its peak
+    warmup: float = 0.02  # share of the steps in which the learning rate rises to its peak
+    momentum: float = 0.9  # Nesterov
+    weight_decay: float = 1e-6  # on kernels only
+    temperature: float = 0.5
+    num_outputs: int = 128  # of the projection head (Z)
+    norm_momentum: float = 0.1  # share of a batch in the running statistics of batch norm
+
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then half a cosine down to 0."""
+        warmup = round(self.warmup * self.num_steps)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / (warmup + 1)
+        progress = (step - warmup) / (self.num_steps - warmup)
+        return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+
+
+def configure(size: int, num_images: int, num_steps: int | None = None) -> SimCLRConfig:
+    """The configuration for N images of `size` pixels.
+
+    From 16 pixels on it is meant for a GPU: 50,000 steps, 512 epochs of CIFAR-10. The learning
+    rate, 0.3 B / 256, the weight decay and the temperature are the paper's.
+
+    Args:
+        num_steps: None for the default.
+    """
+    small = size < SMALL
+    batch_size = min(256 if small else 512, num_images)
+    return SimCLRConfig(
+        network="wrn-7-1" if small else "wrn-28-2",
+        num_steps=num_steps or (2_000 if small else 50_000),
+        batch_size=batch_size,
+        learning_rate=0.3 * batch_size / 256,
+    )
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Normalized temperature-scaled cross entropy (Chen et al. 2020, equation 1).
+
+    For view i with twin j, -log(exp(s_ij / T) / sum of exp(s_ik / T) over all k but i), where s is
+    the cosine of the angle between two outputs.
+
+    Args:
+        first, second: outputs of the two views of B images (B, Z), not normalized.
+        temperature: T.
+
+    Returns:
+        (2B,) in nats: the first views, then the second.
+
+    >>> nt_xent(torch.eye(2), torch.eye(2), 0.5)  # log(e^2 + 2) - 2
+    tensor([0.2395, 0.2395, 0.2395, 0.2395])
+    """
+    both = nn.functional.normalize(at_least_single(torch.cat([first, second])), dim=1)  # (2B, Z)
+    num = len(both)
+    itself = torch.eye(num, dtype=torch.bool, device=both.device)
+    logits = (both @ both.T / temperature).masked_fill(itself, -torch.inf)
+    twin = torch.arange(num, device=both.device).roll(num // 2)
+    return cross_entropy(logits, twin)
+
+
+class Training:
+    """Everything that changes while training, and nothing else: what a checkpoint holds."""
+
+    def __init__(
+        self, config: SimCLRConfig, channels: int, seed: int, device: torch.device
+    ) -> None:
+        generator = stream("simclr", seed, "initialization")
+        encoder = build_encoder(config, channels, generator)
+        width = encoder.classify.in_features
+        hidden, outputs = nn.Linear(width, width), nn.Linear(width, config.num_outputs)
+        for layer in (hidden, outputs):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+        head = nn.Sequential(hidden, nn.ReLU(), outputs)
+        self.encoder = to_device(encoder, device)
+        self.head = head.to(device)
+        unused = set(encoder.classify.parameters())
+        trained = [p for p in (*encoder.parameters(), *head.parameters()) if p not in unused]
+        self.optimizer = torch.optim.SGD(
+            [
+                {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+            fused=True,
+        )
+        self.generator = stream("simclr", seed, "augmentation", device=device)
+        self.step = 0
+        self.loss = torch.zeros((), device=device)  # of the last step, mean over its views
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy-free view of the state, of plain types and tensors."""
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("encoder", "head", "optimizer")
+        }
+        return parts | {
+            "generator": self.generator.get_state(),
+            "step": self.step,
+            "loss": self.loss,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become exactly what `state_dict` was taken of."""
+        for name in ("encoder", "head", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.generator.set_state(state["generator"].cpu())
+        self.step = state["step"]
+        self.loss = state["loss"].to(self.loss.device)
+
+    def check_finite(self) -> float:
+        """The loss of the last step. Waits for the device.
+
+        Raises:
+            NonFiniteLossError: it is not finite.
+        """
+        loss = float(self.loss)
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(f"the loss of SimCLR is not finite at step {self.step}")
+        return loss
+
+
+def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generator) -> WideResNet:
+    """The network whose `features` are the embedding. Its classifier, of one class, is not used."""
+    return models.build(
+        config.network,
+        channels=channels,
+        num_classes=1,
+        norm_momentum=config.norm_momentum,
+        generator=generator,
+    )
+
+
+def to_device(encoder: WideResNet, device: torch.device) -> WideResNet:
+    """The encoder on a device, in the layout that convolutions are fast in."""
+    moved = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert isinstance(moved, WideResNet)
+    return moved
+
+
+def train_encoder(
+    images: Tensor,
+    config: SimCLRConfig,
+    *,
+    flip: bool,
+    seed: int,
+    device: torch.device,
+    file: Path | None = None,
+    basis: str = "",
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    progress: Callable[[float, str], None] = lambda share, detail: None,
+) -> WideResNet:
+    """Train an encoder, or take it from `file`, where it was left.
+
+    Args:
+        images: uint8 (N, C, S, S).
+        flip: whether a mirrored image is still one of its kind.
+        file: where the state is kept every `checkpoint_seconds`, and the encoder in the end.
+        basis: a text that differs for other images; a file with another text is not used.
+        progress: called about once a second with the share done in [0, 1] and a text.
+
+    Raises:
+        InputError: the training was begun on another kind of device, where it cannot be continued
+            exactly.
+        NonFiniteLossError: found at the next report or checkpoint.
+    """
+    channels, size = images.shape[1], images.shape[-1]
+    identity = {"config": asdict(config), "seed": seed, "flip": flip, "basis": basis}
+    saved = None if file is None else checkpoint.load(file)
+    if saved is not None and saved.get("identity") != identity:
+        saved = None
+    if saved is not None and "encoder" in saved:
+        encoder = build_encoder(config, channels, stream("simclr", seed, "initialization"))
+        encoder.load_state_dict(saved["encoder"])
+        return to_device(encoder, device)
+    training = Training(config, channels, seed, device)
+    if saved is not None:
+        if saved["kind of device"] != device.type:
+            raise InputError(
+                f"simclr was begun on {saved['kind of device']}, not on {device.type}: continue"
+                f" there, or remove {file} to start over"
+            )
+        training.load_state_dict(saved["training"])
+
+    images = images.to(device)
+    weak = Weak(size, flip=flip, device=device)
+    strong = RandAugment(size, device=device)
+    order = EpochOrder(len(images), config.batch_size, "simclr", seed, "order", device=device)
+
+    def view(x: Tensor) -> Tensor:  # (B, C, S, S) uint8 -> [-1, 1]
+        x = weak(x, weak.draw(len(x), training.generator))
+        return to_float(*strong(x, strong.draw(len(x), training.generator)))
+
+    training.encoder.train()
+    progress(training.step / config.num_steps, f"step {training.step:,}")
+    reported_at = saved_at = time.monotonic()
+    while training.step < config.num_steps:
+        x = images[order[training.step]]  # (B, C, S, S)
+        # One pass: batch norm sees both views.
+        features = training.encoder.features(torch.cat([view(x), view(x)]))  # (2B, F)
+        first, second = training.head(features).chunk(2)  # each (B, Z)
+        loss = nt_xent(first, second, config.temperature).mean()
+        training.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in training.optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(training.step)
+        training.optimizer.step()
+        training.loss = loss.detach()
+        training.step += 1
+
+        now = time.monotonic()
+        if now - reported_at >= REPORT_SECONDS:
+            detail = f"step {training.step:,} of {config.num_steps:,}"
+            detail += f", loss {training.check_finite():.3f}"
+            progress(training.step / config.num_steps, detail)
+            reported_at = now
+        if file is not None and now - saved_at >= checkpoint_seconds:
+            training.check_finite()  # never replace a sound checkpoint by a spoilt one
+            state = {"kind of device": device.type, "training": training.state_dict()}
+            checkpoint.save(file, {"identity": identity} | state)
+            saved_at = time.monotonic()
+    training.check_finite()
+    if file is not None:
+        encoder_state = {"encoder": training.encoder.state_dict()}
+        checkpoint.save(file, {"identity": identity} | encoder_state)
+    return training.encoder
