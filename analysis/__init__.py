@@ -1,9 +1,13 @@
 """Tables, statistics and figures from the results of a study. Never imports torch.
 
-load        store -> DataFrames, every run with the group it may be averaged in
-statistics  moments, intervals, pairs, variance components
-tables      DataFrame -> DataFrame: the numbers, and the same for human eyes
-figures     DataFrame -> Figure
-report      writes all of it, in reading order
-published/  numbers from the literature, each with its source
+load           store -> DataFrames, every run with the group it may be averaged in
+statistics     moments, intervals, pairs, variance components
+tables         DataFrame -> DataFrame: the numbers, and the same for human eyes
+figures        DataFrame -> Figure
+balancing      numbers, figures and page of the class balancing methods
+self_training  the same of rounds of self-training
+prototypes     the same of the choice of the labeled images
+parts          what a page is made of
+report         writes all of it, in reading order
+published/     numbers from the literature, each with its source
 """

@@ -49,6 +49,7 @@ STYLE = {
 MAX_CURVES = 10  # classes drawn in color; of more, the lowest and highest
 MAX_ROWS = 60  # label sets times variants of a figure; of more, the lowest and highest
 MAX_ANNOTATED = (15, 60)  # classes and rows of a heat map whose cells hold numbers
+MAX_ROW_NAME = 30  # letters in a line
 MAX_HEIGHT = 11.0  # inches, of a figure that grows with its rows
 MAX_PANELS = 8
 
@@ -63,12 +64,20 @@ def dash(position: int) -> str:
     return DASHES[position // len(PALETTE) % len(DASHES)]
 
 
-def set_title(figure: Figure, title: str, subtitle: str = "") -> None:
-    """A left-aligned title, and below it what the marks mean, wrapped to the width."""
+def set_title(
+    figure: Figure, title: str, subtitle: str = "", *, inches_above: float | None = None
+) -> None:
+    """A left-aligned title, and below it what the marks mean, wrapped to the width.
+
+    Args:
+        inches_above: distance to the upper edge, for a figure that is not laid out automatically.
+    """
     width = int(figure.get_figwidth() * 13.5)
     lines = textwrap.wrap(title, width) + textwrap.wrap(subtitle, width)
     text = "\n".join(lines)
-    figure.suptitle(text, x=0.01, ha="left", fontsize=9.5)
+    title_text = figure.suptitle(text, x=0.01, ha="left", fontsize=9.5)
+    if inches_above is not None:
+        title_text.set_y(1 - inches_above / figure.get_figheight())
 
 
 def unbroken(text: str) -> str:
@@ -276,6 +285,13 @@ def few_label_sets(means: "pd.Series[float]", most: int) -> list[str]:
     return [str(name) for name in means.index if name in kept]
 
 
+def row_names(label_sets: list[str]) -> tuple[list[str], float]:
+    """Names of rows, long ones in two lines or more, and the inches that they need beyond usual."""
+    texts = ["\n".join(textwrap.wrap(name, MAX_ROW_NAME)) for name in label_sets]
+    longest = max(len(line) for text in texts for line in text.split("\n"))
+    return texts, 0.07 * max(0, longest - 14)
+
+
 def accuracy_by_label_set(
     metrics: pd.DataFrame, title: str, published: Mapping[str, float] | None = None
 ) -> Figure:
@@ -291,7 +307,8 @@ def accuracy_by_label_set(
     label_sets = few_label_sets(by_set, max(6, MAX_ROWS // len(variants)))
     marks = {name: mean for name, mean in (published or {}).items() if name in label_sets}
     height = len(label_sets) * max(0.22, 0.15 * len(variants)) + 1.5
-    figure = Figure(figsize=(7.5, max(height, 2.4)), layout="constrained")
+    row_texts, more_width = row_names(label_sets)
+    figure = Figure(figsize=(7.5 + more_width, max(height, 2.4)), layout="constrained")
     axis = figure.subplots()
     subtitle = (
         "Dots: runs, teacher after the last step. Bars: mean and 95% t interval over repeats. "
@@ -328,7 +345,8 @@ def accuracy_by_label_set(
             axis.plot(marks[label_set], row, "D", ms=5, mfc="none", mec="black", mew=1.1, zorder=5)
         if row % 2:
             axis.axhspan(row - 0.5, row + 0.5, color="0.965", zorder=0, lw=0)
-    axis.set_yticks(range(len(label_sets)), label_sets)
+    axis.set_yticks(range(len(label_sets)), row_texts)
+    shrink_if_wrapped(axis, row_texts)
     axis.set_ylim(len(label_sets) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
     axis.set_xlim(0, 100)
@@ -344,10 +362,16 @@ def accuracy_by_label_set(
     return figure
 
 
+def shrink_if_wrapped(axis: Axes, texts: list[str]) -> None:
+    """Smaller names of rows if one of them has several lines."""
+    if any("\n" in text for text in texts):
+        axis.tick_params(axis="y", labelsize=6.5)
+
+
 def legend_columns(texts: list[str]) -> int:
     """How many texts of a legend fit beside each other."""
     longest = max(len(text) for text in texts)
-    return max(1, min(4, 90 // (longest + 6)))
+    return max(1, min(6, 90 // (longest + 6)))
 
 
 def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
@@ -368,10 +392,12 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
     counts = [table[table["variant"] == v]["label_set"].nunique() for v in variants]
     is_annotated = len(order) <= MAX_ANNOTATED[0] and sum(counts) <= MAX_ANNOTATED[1]
     row_height = min(0.26, (MAX_HEIGHT - 0.75 * len(counts)) / sum(counts))  # inches
-    has_names = row_height > 0.13
+    row_texts, more_width = row_names(list(table["label_set"].unique()))
+    has_names = row_height > (0.2 if any("\n" in text for text in row_texts) else 0.13)
     across = 1 if len(order) > 4 else min(3, len(variants))
     height = sum(row_height * count + 0.75 for count in counts) / across + 1.1
-    figure = Figure(figsize=(8.0, max(height, 2.6)), layout="constrained")
+    size = (8.0 + more_width * has_names, max(height, 2.6))
+    figure = Figure(figsize=size, layout="constrained")
     shape = (-(-len(variants) // across), across)
     ratios = counts if across == 1 else None
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
@@ -399,7 +425,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
             fmt=".0f",
             annot_kws={"fontsize": 7.5},
             cbar=False,
-            yticklabels=has_names,
+            yticklabels=row_names(list(wide.index))[0] if has_names else False,
             xticklabels=False if is_many else list(order["metric"]),
             linewidths=0.4 if is_annotated else 0,
         )
@@ -409,6 +435,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
         axis.set_xlabel("class")
         axis.set_ylabel("label set" if has_names else f"{len(wide)} label sets")
         axis.tick_params(axis="y", rotation=0, length=0)
+        shrink_if_wrapped(axis, [label.get_text() for label in axis.get_yticklabels()])
         axis.tick_params(
             axis="x", rotation=0 if fits(order["metric"]) else 90, length=0, labelsize=8
         )

@@ -1,27 +1,34 @@
 """From a store to the DataFrames that the tables and figures start from.
 
-Runs are averaged only within a group: equal in every setting but the label set and the repeat.
-Two texts name a group wherever it is shown: its `experiment` (budget, data, network, schedule,
-kind of label sets: comparing across these makes no sense) and within that its `variant` (the
-algorithm, and the hyperparameters in which its runs differ).
+Runs are averaged only within a group: equal in every setting but the label set and the repeat, and
+so are the runs that picked images for them (self-training). Two texts name a group wherever it is
+shown: its `experiment` (budget, data, network, schedule, kind of label sets: comparing across these
+makes no sense) and within that its `variant` (the method, what it started from, and the
+hyperparameters in which it differs from a variant that has the same name otherwise).
+
+What profited from hidden labels carries the mark "(oracle)" in its name: the variant if the picks
+did, the label set if its choice did. So no table or figure can show it without.
 """
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from boss.errors import InputError
-from boss.store import TABLES, Store
+from boss.methods import method_name
+from boss.store import Store
 
 # Always part of the name of an experiment; the others are named only where they differ.
 EXPERIMENT = ["budget", "dataset", "network"]
 EXPERIMENT_IF_DIFFERENT = [
     "dataset_fingerprint",
     "num_images",
-    "num_labels",
+    "num_labels",  # of the label set: rounds of self-training stand beside their parents
     "num_validation",
     "max_eval_images",
     "label_sets",  # hand-picked and random ones are different populations
@@ -38,8 +45,22 @@ HYPERPARAMETERS = [
     "precision",
     "deterministic",
 ]
-SETTINGS = [*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT, "algorithm", *HYPERPARAMETERS, "options"]
+PICKING = ["round", "picks_per_class", "pick_labels", "rank_by"]
+SETTINGS = [
+    *(*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT, "algorithm", *HYPERPARAMETERS, "options", *PICKING),
+    "parent",  # as a setting: all settings of the parent
+]
+# In these a run and its parent may differ although both are of one budget and data set.
+PLACE = ["dataset_fingerprint", "network", "num_images", "max_eval_images"]
 GROUP = ["experiment", "variant"]
+# What every table of rows says about the run.
+NAMES = [*GROUP, "group", "algorithm", "method", "round", "label_set", "repeat", "run_id"]
+
+ORACLE_MARK = " (oracle)"
+RANDOM = "random splits"
+# Ends of the names of selections that were made alike: the second candidates, another seed.
+ALIKE = r"(-(r|rank|s|seed)\d+)+$"
+FAMILIES = {"fixmatch": RANDOM, "boss": "hand-picked", "carlini": "prototypicality buckets"}
 
 # What is measured once per run and stands before the classes in every table.
 ALL, ORACLE, CLASS_MEAN = "All", "All, best on test (oracle)", "mean of classes"
@@ -58,16 +79,18 @@ class Results:
     """The finished runs of a study.
 
     Attributes:
-        runs: one row per run: the columns of the store, and group, experiment, variant.
-        evaluations, class_evaluations: as stored, with group, experiment, variant, label_set and
-            repeat of their run.
+        runs: one row per run: the columns of the store, label sets marked if they are oracles, and
+            what `describe` adds.
+        evaluations, class_evaluations: as stored, with `NAMES` of their run.
         warnings: what was left out, one line each.
+        store: where the other tables are.
     """
 
     runs: pd.DataFrame
     evaluations: pd.DataFrame
     class_evaluations: pd.DataFrame
     warnings: list[str]
+    store: Store
 
 
 def load(results: Path, study: str) -> Results:
@@ -77,7 +100,7 @@ def load(results: Path, study: str) -> Results:
         InputError: there is no finished run.
     """
     store = Store(results, study)
-    tables = {name: store.read(name) for name in TABLES}
+    tables = {name: store.read(name) for name in KEYS}
     warnings = [
         f"left out: cannot read {path.relative_to(store.folder)}: {reason}"
         for path, reason in store.unreadable.items()
@@ -98,13 +121,47 @@ def load(results: Path, study: str) -> Results:
         others = f"; and {len(warnings) - 1} more" if len(warnings) > 1 else ""
         reason = f" ({warnings[0]}{others})" if warnings else ""
         raise InputError(f"no finished run in {store.folder}{reason}: boss-study run {study}")
-    runs, more = without_repeated_runs(describe(runs[whole].reset_index(drop=True)))
+    wanted = set(runs.loc[whole, "run_id"])
+    runs, more = with_ancestors(runs, wanted)
+    warnings += more
+    runs = describe(runs)
+    runs, more = without_repeated_runs(runs[runs["run_id"].isin(wanted)])
     warnings += more
     runs = sort_runs(runs)
     evaluations = join(tables["evaluations"], runs)
     class_evaluations = join(tables["class_evaluations"], runs)
     warnings += check_accuracies(runs, class_evaluations)
-    return Results(runs, evaluations, class_evaluations, warnings)
+    return Results(runs, evaluations, class_evaluations, warnings, store)
+
+
+def with_ancestors(runs: pd.DataFrame, wanted: set[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The wanted runs and those that picked images for them, and a warning of those not there."""
+    parents = dict(zip(runs["run_id"], runs["parent"], strict=True))
+    found: set[str] = set()
+    missing: set[str] = set()
+    waiting = [*wanted]
+    while waiting:
+        run_id = waiting.pop()
+        found.add(run_id)
+        parent = parents[run_id]
+        if is_missing(parent) or parent in found:
+            continue
+        if parent in parents:
+            waiting.append(parent)
+        else:
+            missing.add(run_id)
+    kept = runs[runs["run_id"].isin(found)].reset_index(drop=True)
+    if not missing:
+        return kept, []
+    names = [
+        f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id})"
+        for r in kept[kept["run_id"].isin(missing)].itertuples()
+    ]
+    warning = (
+        f"runs whose parent is not in the store, named ? and averaged as if their parents were "
+        f"alike: {listed(names)}"
+    )
+    return kept, [warning]
 
 
 def listed(names: list[str]) -> str:
@@ -145,30 +202,137 @@ def without_repeated_runs(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 def join(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table of the given runs, in the order of the runs, with their names."""
-    names = runs[["run_id", *GROUP, "group", "algorithm", "label_set", "repeat"]]
-    names = names.assign(run_order=range(len(names)))
+    names = runs[NAMES].assign(run_order=range(len(runs)))
     joined = table.merge(names, on="run_id", how="inner", validate="many_to_one")
     return joined.sort_values(["run_order", "step"], kind="stable", ignore_index=True)
 
 
 def describe(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add to each run its `group` (all settings as JSON), `experiment` and `variant`."""
+    """Name every run. All runs that picked images for others are to be among them.
+
+    Returns:
+        The runs with the label sets marked that are oracles, and:
+        method: "fixmatch", "boss-4", ...
+        label_set_size: number of labeled images without picks.
+        family: kind of label set, of which several are alike: "random splits".
+        is_full: supervised on the whole training set.
+        is_oracle: hidden labels had a say in its picks or in those of a run that it started from.
+        group: all settings as JSON. experiment, variant: names.
+        scope: the name of the experiment, but for the kind of label sets. In a scope runs of one
+        variant differ in nothing but their label sets and repeats.
+        step: of the variant, what its own round adds.
+    """
+    runs = mark_label_sets(runs)
     runs = runs.assign(
-        label_sets=runs["label_set"].str.split(":").str[0],
+        method=[
+            method_name(algorithm, json.loads(options))
+            for algorithm, options in zip(runs["algorithm"], runs["options"], strict=True)
+        ],
+        label_set_size=runs["num_labels"] - runs["num_picks"],
+        family=[
+            family(label_set, dataset)
+            for label_set, dataset in zip(runs["label_set"], runs["dataset"], strict=True)
+        ],
+        is_full=is_full(runs),
         max_eval_images=runs["max_eval_images"].astype("Int64"),  # a gap would make it a float
     )
-    keys = runs[SETTINGS].astype(object).where(runs[SETTINGS].notna(), None)
-    plain = keys.assign(options=keys["options"].map(plain_options))
-    groups = [
-        json.dumps(row, default=str) for row in zip(*(plain[c] for c in SETTINGS), strict=True)
-    ]
-    runs = runs.assign(group=groups)
-    unique = keys.assign(group=groups).drop_duplicates("group").set_index("group")
-    experiments = experiment_names(unique)
-    variants = variant_names(unique, experiments)
+    runs = runs.assign(is_oracle=leaks(runs), group=groups(runs))
+    first = runs.drop_duplicates("group").set_index("group")
+    first["parent_group"] = first["parent"].map(runs.set_index("run_id")["group"])
+    first["num_labels"] = first["label_set_size"]
+    first["label_sets"] = label_set_kinds(first["label_set"])
+    first["is_oracle"] = runs.groupby("group")["is_oracle"].any()
+    scopes = experiment_names(first, is_scope=True)
+    chains = variant_chains(first, scopes)
+    marks = first["is_oracle"].map({True: ORACLE_MARK, False: ""})
     return runs.assign(
-        experiment=runs["group"].map(experiments), variant=runs["group"].map(variants)
+        experiment=runs["group"].map(experiment_names(first)),
+        variant=runs["group"].map(chains.map(chain_text) + marks),
+        scope=runs["group"].map(scopes),
+        step=runs["group"].map(chains.str[-1]),
     )
+
+
+def mark_label_sets(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mark the label sets whose images were chosen with the help of hidden labels.
+
+    A run of round 0 has no picks: if it is an oracle then its label set is one.
+    """
+    keys = pd.Series(list(zip(runs["dataset"], runs["label_set"], strict=True)), index=runs.index)
+    marked = set(keys[has_oracle(runs) & (runs["round"] == 0)])
+    return runs.assign(
+        label_set=[
+            f"{label_set}{ORACLE_MARK}" if key in marked else label_set
+            for key, label_set in zip(keys, runs["label_set"], strict=True)
+        ]
+    )
+
+
+def has_oracle(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a run names hidden labels that it profited from."""
+    return runs["oracle"].fillna("").ne("")
+
+
+def leaks(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether hidden labels had a say in the picks of a run, or of one that it started from."""
+    own = (runs["pick_labels"] != "pseudo") | (runs["rank_by"] != "last")
+    # What its label set does not account for, an ancestor that is not there must have done.
+    own |= has_oracle(runs) & ~runs["label_set"].str.endswith(ORACLE_MARK)
+    found: dict[str | None, bool] = {}
+    order = runs.assign(own=own).sort_values("round", kind="stable")
+    for run_id, parent, is_leaky in zip(
+        order["run_id"], order["parent"], order["own"], strict=True
+    ):
+        found[run_id] = is_leaky or found.get(parent, False)
+    return runs["run_id"].map(found).astype(bool)
+
+
+def is_full(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a run is supervised on the whole training set.
+
+    The size of the training set is not stored; it is taken for the smallest that holds all images
+    labeled in any run.
+    """
+    size = runs["labels"].map(max) + 1
+    size = size.groupby(runs["dataset_fingerprint"]).transform("max")
+    return (runs["algorithm"] == "supervised") & (runs["num_labels"] == size)
+
+
+def family(label_set: str, dataset: str) -> str:
+    """Label sets of one family differ by chance, or by a number only.
+
+    >>> family("fixmatch:3@10", "digits"), family("select:digits-kmeans-rank2", "digits")
+    ('random splits', 'kmeans')
+    """
+    name, mark = label_set.removesuffix(ORACLE_MARK), ""
+    if name != label_set:
+        mark = ORACLE_MARK
+    kind, _, rest = name.partition(":")
+    if kind == "select":
+        rest = rest.removeprefix(f"{Path(dataset).stem}-")
+        return re.sub(ALIKE, "", rest) + mark
+    return FAMILIES.get(kind, name) + mark
+
+
+def label_set_kinds(label_sets: "pd.Series[str]") -> "pd.Series[str]":
+    """What stands before the colon, oracles apart."""
+    is_oracle = label_sets.str.endswith(ORACLE_MARK)
+    return label_sets.str.split(":").str[0] + is_oracle.map({True: ORACLE_MARK, False: ""})
+
+
+def groups(runs: pd.DataFrame) -> list[str]:
+    """All settings of each run as JSON, for a round of self-training those of its parent, too."""
+    keys = runs.assign(
+        num_labels=runs["label_set_size"],
+        label_sets=label_set_kinds(runs["label_set"]),
+        options=runs["options"].map(plain_options),
+    )[SETTINGS]
+    keys = keys.astype(object).where(keys.notna(), None).assign(run_id=runs["run_id"])
+    found: dict[str, list[object]] = {}
+    for row in keys.sort_values("round", kind="stable").to_dict("records"):
+        run_id, parent = row.pop("run_id"), row.pop("parent")
+        found[run_id] = [*row.values(), parent and found.get(parent, "?")]
+    return [json.dumps(found[run_id], default=str) for run_id in runs["run_id"]]
 
 
 def plain_options(text: str) -> str:
@@ -176,13 +340,21 @@ def plain_options(text: str) -> str:
     return json.dumps(json.loads(text, parse_int=float), sort_keys=True)
 
 
-def experiment_names(settings: pd.DataFrame) -> "pd.Series[str]":
-    """The name of the experiment of each row of settings."""
+def experiment_names(settings: pd.DataFrame, *, is_scope: bool = False) -> "pd.Series[str]":
+    """The name of the experiment of each row of settings.
+
+    Args:
+        is_scope: leave out the kind of label sets.
+    """
     paths = settings["dataset"].unique()
     short = {path: Path(path).stem for path in paths}
     if len(set(short.values())) < len(short):
         short = {path: path for path in paths}
     shown = [c for c in EXPERIMENT_IF_DIFFERENT if settings[c].nunique(dropna=False) > 1]
+    if settings["label_sets"].str.endswith(ORACLE_MARK).any():
+        shown = [*dict.fromkeys([*shown, "label_sets"])]
+    if is_scope:
+        shown = [c for c in shown if c != "label_sets"]
     names = []
     for row in settings.to_dict("records"):
         parts = [row["budget"], short[row["dataset"]], row["network"]]
@@ -191,23 +363,79 @@ def experiment_names(settings: pd.DataFrame) -> "pd.Series[str]":
     return pd.Series(names, index=settings.index, dtype=object)
 
 
-def variant_names(settings: pd.DataFrame, experiments: "pd.Series[str]") -> "pd.Series[str]":
-    """The algorithm of each row of settings, and what tells it from others of its algorithm."""
-    names = pd.Series("", index=settings.index, dtype=object)
-    for _, block in settings.groupby([experiments, settings["algorithm"]], sort=False):
-        options = pd.DataFrame([json.loads(text) for text in block["options"]], index=block.index)
-        table = pd.concat([block[HYPERPARAMETERS], options], axis=1).astype(object)
-        text = table.map(lambda value: "" if is_missing(value) else str(value))
-        different = [i for i in range(text.shape[1]) if text.iloc[:, i].nunique() > 1]
-        for position, key in enumerate(block.index):
-            parts = [
-                setting_text(str(text.columns[i]), table.iloc[position, i])
-                for i in different
-                if text.iloc[position, i]
-            ]
-            algorithm = str(block["algorithm"].iloc[position])
-            names[key] = f"{algorithm} ({', '.join(parts)})" if parts else algorithm
-    return names
+def variant_chains(settings: pd.DataFrame, scopes: "pd.Series[str]") -> "pd.Series[Any]":
+    """A tuple for each row of settings: the method of round 0, then the step of each round.
+
+    Where rows of one scope would have the same name, it says in what they differ.
+
+    Args:
+        settings: one row per group, with `parent_group`.
+    """
+    chains: dict[str, tuple[str, ...]] = {}
+    for _, generation in settings.groupby("round", sort=True):
+        base = pd.Series(
+            [(*ancestry(row, settings, chains), step(row)) for _, row in generation.iterrows()],
+            index=generation.index,
+            dtype=object,
+        )
+        for _, block in generation.groupby([scopes[generation.index], base], sort=False):
+            for key, difference in zip(block.index, differences(block), strict=True):
+                chains[key] = (*base[key][:-1], base[key][-1] + difference)
+    return pd.Series([chains[key] for key in settings.index], index=settings.index, dtype=object)
+
+
+def ancestry(
+    row: "pd.Series[Any]", settings: pd.DataFrame, chains: dict[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """What a row of settings started from, () in round 0."""
+    if row["round"] == 0:
+        return ()
+    if is_missing(row["parent_group"]):
+        return ("?" if row["round"] == 1 else f"? of round {row['round'] - 1}",)
+    parent = settings.loc[row["parent_group"]]
+    texts = [(setting_text(c, parent[c]), setting_text(c, row[c])) for c in PLACE]
+    other = [theirs for theirs, ours in texts if theirs != ours]
+    chain = chains[row["parent_group"]]
+    return (*chain[:-1], f"{chain[-1]} ({', '.join(other)})") if other else chain
+
+
+def step(row: "pd.Series[Any]") -> str:
+    """The method of a row of settings, and the picks that it was given."""
+    if row["round"] == 0:
+        return str(row["method"])
+    leaks = " true labels" * (row["pick_labels"] == "true")
+    leaks += " best on test" * (row["rank_by"] == "best_test")
+    return f"{row['method']} +{row['picks_per_class']}{leaks}"
+
+
+def differences(block: pd.DataFrame) -> list[str]:
+    """What tells rows of settings from each other, in brackets; nothing for a row alone."""
+    options = pd.DataFrame([json.loads(text) for text in block["options"]], index=block.index)
+    table = pd.concat([block[HYPERPARAMETERS], options], axis=1).astype(object)
+    text = table.map(lambda value: "" if is_missing(value) else str(value))
+    different = [i for i in range(text.shape[1]) if text.iloc[:, i].nunique() > 1]
+    found = []
+    for position in range(len(block)):
+        parts = [
+            setting_text(str(text.columns[i]), table.iloc[position, i])
+            for i in different
+            if text.iloc[position, i]
+        ]
+        found.append(f" ({', '.join(parts)})" if parts else "")
+    return found
+
+
+def chain_text(chain: tuple[str, ...]) -> str:
+    """The rounds of self-training in one line, equal ones together.
+
+    >>> chain_text(("boss-4", "fixmatch +40", "fixmatch +40"))
+    'boss-4 -> fixmatch +40 x2'
+    """
+    parts = []
+    for text, same in itertools.groupby(chain[1:]):
+        count = len(list(same))
+        parts.append(f"{text} x{count}" if count > 1 else text)
+    return " -> ".join([chain[0], *parts])
 
 
 def setting_text(name: str, value: object) -> str:
@@ -221,7 +449,7 @@ def setting_text(name: str, value: object) -> str:
 
 def is_missing(value: object) -> bool:
     """Whether a cell is empty."""
-    return value is None or value != value
+    return value is None or value is pd.NA or value != value
 
 
 def natural(text: str) -> tuple[tuple[int, str], ...]:
@@ -230,17 +458,19 @@ def natural(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
-def variant_order(variant: str) -> tuple[bool, tuple[tuple[int, str], ...]]:
-    """A sort key: the supervised baseline, then the alphabet."""
-    return (not variant.startswith("supervised"), natural(variant))
+def variant_order(variant: str) -> tuple[int, tuple[tuple[int, str], ...]]:
+    """A sort key: supervised, fixmatch, then the alphabet."""
+    first = [variant.startswith(name) for name in ("supervised", "fixmatch")]
+    return (first.index(True) if any(first) else len(first), natural(variant))
 
 
 def sort_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs in the order of every table: experiment, variant, label set, repeat."""
+    """Runs in the order of every table: experiment, round, variant, label set, repeat."""
+    names = ["experiment", "round", "variant", "label_set", "repeat"]
     keys = [
-        (natural(experiment), variant_order(variant), natural(label_set), repeat)
-        for experiment, variant, label_set, repeat in zip(
-            runs["experiment"], runs["variant"], runs["label_set"], runs["repeat"], strict=True
+        (natural(experiment), number, variant_order(variant), natural(label_set), repeat)
+        for experiment, number, variant, label_set, repeat in zip(
+            *(runs[name] for name in names), strict=True
         )
     ]
     order = sorted(range(len(keys)), key=keys.__getitem__)
@@ -271,15 +501,13 @@ def metrics(results: Results) -> pd.DataFrame:
     """What every run reached, in percent, long: the tables start from this.
 
     Returns:
-        experiment, variant, group, algorithm, label_set, repeat, run_id; metric ("All", "All, best
-        on test (oracle)", "mean of classes" or the name of a class), order (0, 1, 2 for the first
-        three, 3 + class index for a class) and percent. All but the oracle are of the teacher
-        after the last step.
+        `NAMES`; metric ("All", "All, best on test (oracle)", "mean of classes" or the name of a
+        class), order (0, 1, 2 for the first three, 3 + class index for a class) and percent. All
+        but the oracle are of the teacher after the last step.
     """
     runs = results.runs
-    names = [*GROUP, "group", "algorithm", "label_set", "repeat", "run_id"]
     classes = last_step(results.class_evaluations)
-    per_class = classes[names].assign(
+    per_class = classes[NAMES].assign(
         metric=classes["class_name"],
         order=classes["class_index"] + len(AGGREGATES),
         percent=100 * classes["test_accuracy"],
@@ -291,10 +519,55 @@ def metrics(results: Results) -> pd.DataFrame:
         CLASS_MEAN: runs["run_id"].map(class_mean),
     }
     parts = [
-        runs[names].assign(metric=name, order=order, percent=percent)
+        runs[NAMES].assign(metric=name, order=order, percent=percent)
         for order, (name, percent) in enumerate(columns.items())
     ]
     table = pd.concat([*parts, per_class], ignore_index=True)
     position = table["run_id"].map(pd.Series(range(len(runs)), index=runs["run_id"]))
     order = pd.DataFrame({"run": position, "metric": table["order"]}).sort_values(["run", "metric"])
     return table.loc[order.index].reset_index(drop=True)
+
+
+def class_curves(results: Results) -> pd.DataFrame:
+    """The teacher's class evaluations with the column images_seen."""
+    rows = results.class_evaluations
+    rows = rows[rows["network"] == "teacher"]
+    steps = results.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
+    return rows.merge(steps, on=["run_id", "step"], how="left", validate="many_to_one")
+
+
+def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
+    """The images of every label set, without picks, read now: from one run of each.
+
+    Returns:
+        dataset, label_set, position, image_index, class_name (what it was trained as) and image (a
+        PNG file) of those stored with their pixels; and a warning of every part that is damaged.
+    """
+    keys = ["dataset", "label_set"]
+    columns = ["position", "image_index", "class_name", "image"]
+    waiting = results.runs[~results.runs["is_full"]].sort_values("round", kind="stable")
+    warnings: list[str] = []
+    tables = []
+    # One run of each will do; where its rows are not there, any other.
+    for candidates in (waiting.drop_duplicates(keys), waiting):
+        candidates = candidates[candidates["run_id"].isin(waiting["run_id"])]
+        known = set(results.store.unreadable)
+        rows = results.store.read("labeled_images", candidates["run_id"])
+        warnings += [
+            f"cannot read {path.relative_to(results.store.folder)}: {reason}"
+            for path, reason in results.store.unreadable.items()
+            if path not in known
+        ]
+        found = rows[~rows["is_pick"].astype(bool)].merge(
+            candidates[["run_id", *keys]], on="run_id"
+        )
+        tables.append(found[[*keys, *columns]].drop_duplicates([*keys, "position"]))
+        done = pd.MultiIndex.from_frame(found[keys].drop_duplicates())
+        waiting = waiting[~pd.MultiIndex.from_frame(waiting[keys]).isin(done)]
+        if not len(waiting):
+            break
+    images = pd.concat(tables, ignore_index=True)
+    images = images[images["image"].notna()]
+    keys_of = [natural(name) for name in images["label_set"]]
+    order = sorted(range(len(images)), key=keys_of.__getitem__)
+    return images.iloc[order].reset_index(drop=True), warnings

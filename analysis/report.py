@@ -1,19 +1,28 @@
 """Writes the report of a study: tables, figures, and one page that puts them in reading order."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.style
 import pandas as pd
-from matplotlib.figure import Figure
 
 from boss.errors import InputError
 from boss.store import Store
 
-from . import figures, tables
-from .load import GROUP, Results, load, metrics
+from . import balancing, figures, prototypes, self_training, tables
+from .load import GROUP, ORACLE_MARK, Results, class_curves, load, metrics
+from .parts import (
+    Focus,
+    Part,
+    Picture,
+    Table,
+    Text,
+    of_experiment,
+    slug,
+    suffixes,
+    without_rounds,
+)
 
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
 MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment
@@ -27,6 +36,19 @@ settings are averaged. Intervals are 95%, and each caption says which. Repeats o
 share their labeled images and are not independent, so intervals are over label sets wherever there
 are several. Where there are too many classes for a page, those with the lowest and the highest
 values are shown; the CSV files in tables/ have all, in full precision."""
+READING_METHODS = """\
+boss-1 to boss-4 are the class balancing methods of BOSS, as its authors number them: 1 lowers the
+thresholds of rare classes, 2 weighs by the counts of all predictions, 3 by those that are used, 4
+does 1 and 3; method 0 balances nothing and is called fixmatch. The authors train each with
+hyperparameters of its own; section Settings has them."""
+READING_ROUNDS = """\
+"boss-4 -> fixmatch +40" is self-training: the network of a boss-4 run picked the 40 images of each
+class of which it was surest, and a new network was trained by FixMatch on the labeled images and
+these picks with their guessed classes; x2: two such rounds, each with all picks anew; ?: the run
+that picked is not in the store."""
+READING_ORACLES = """\
+What is marked (oracle) profited from hidden labels, true classes of picks or accuracies on the test
+set: it is a diagnostic, no result."""
 
 
 @dataclass(frozen=True)
@@ -37,58 +59,6 @@ class Report:
     tables: list[Path]
     figures: list[Path]
     warnings: list[str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: numbers for the CSV, text for Markdown and LaTeX."""
-
-    name: str
-    title: str
-    caption: str
-    numbers: pd.DataFrame
-    text: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page, drawn when it is written."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[], Figure]
-
-
-@dataclass(frozen=True)
-class Focus:
-    """The one label set of an experiment that is looked at run by run."""
-
-    experiment: str
-    variant: str
-    label_set: str
-    suffix: str  # of file names: the label set, and the experiment if there are several
-
-    def of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The rows of this label set, experiment and variant."""
-        same = table["experiment"] == self.experiment
-        same &= table["variant"] == self.variant
-        return table[same & (table["label_set"] == self.label_set)]
-
-    @property
-    def title(self) -> str:
-        """What a person calls it."""
-        return f"{self.variant}, label set {self.label_set}: {self.experiment}"
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph of the page."""
-
-    text: str
-
-
-Part = Table | Picture | Text
 
 
 def report(
@@ -154,16 +124,21 @@ def contents(
         theirs: the published tables by name.
     """
     table = metrics(found)
-    focuses = choose_focuses(table, theirs)
     experiments = list(table["experiment"].unique())
+    full = set(found.runs.loc[found.runs["is_full"], "run_id"])
+    focuses = choose_focuses(table[~table["run_id"].isin(full)], theirs, experiments)
     beside: list[Part] = []
-    warnings: list[str] = []
+    sheets, warnings = prototypes.sheet_parts(found)
     for name, published in theirs.items():
         parts, more = published_parts(table, found, base, published, name)
         beside += parts
         warnings += more
     sections: list[tuple[str, list[Part]]] = [
         ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
+        ("Balancing", balancing.parts(found, table, focuses, experiments)),
+        ("Self-training", self_training.parts(found, experiments)),
+        ("Prototypes", prototypes.parts(found)),
+        ("Labeled images", sheets),
         ("Label sets and classes", class_parts(table, experiments)),
         ("One label set, run by run", focus_parts(table, found, focuses)),
         ("Where the variance comes from", variance_parts(table, experiments)),
@@ -176,28 +151,18 @@ def contents(
     return [(heading, parts) for heading, parts in sections if parts], warnings
 
 
-def slug(text: str) -> str:
-    """A text as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+def choose_focuses(
+    table: pd.DataFrame, theirs: dict[str, pd.DataFrame], experiments: list[str]
+) -> list[Focus]:
+    """Per experiment: the label set of a publication that is about one, else the widest spread.
 
+    Of round 0, if there is one.
 
-def suffixes(names: list[str]) -> dict[str, str]:
-    """What tells the files of each name apart: nothing if there is one name only."""
-    if len(names) == 1:
-        return {names[0]: ""}
-    common = set.intersection(*(set(name.split(", ")) for name in names))
-    found: dict[str, str] = {}
-    for name in names:
-        text = "_" + slug(" ".join(part for part in name.split(", ") if part not in common))
-        while text in found.values():  # names that differ in signs only
-            text += "-2"
-        found[name] = text
-    return found
-
-
-def choose_focuses(table: pd.DataFrame, theirs: dict[str, pd.DataFrame]) -> list[Focus]:
-    """Per experiment: the label set of a publication that is about one, else the widest spread."""
-    ends = suffixes(list(table["experiment"].unique()))
+    Args:
+        table: `metrics`, without fully supervised runs.
+        experiments: all there are.
+    """
+    ends = suffixes(experiments)
     wanted: list[str] = []
     for published in theirs.values():
         if published["label_set"].nunique() == 1:
@@ -205,7 +170,7 @@ def choose_focuses(table: pd.DataFrame, theirs: dict[str, pd.DataFrame]) -> list
             wanted += [name for name in names if isinstance(name, str)]
     focuses = []
     for experiment, block in table.groupby("experiment", sort=False):
-        numbers = tables.class_accuracy(block)
+        numbers = tables.class_accuracy(without_rounds(block)[0])
         for name in wanted:
             if (numbers["label_set"] == name).any():
                 numbers = numbers[numbers["label_set"] == name]
@@ -241,11 +206,12 @@ def algorithm_parts(
         )
     ]
     for experiment, end in suffixes(experiments).items():
-        block = table[table["experiment"] == experiment]
+        block, note = without_rounds(of_experiment(table, experiment))
+        curves, _ = without_rounds(of_experiment(found.evaluations, experiment))
         marks = published_marks(found, experiment, theirs)
         caption = (
             "Every run is a dot; the bar is the mean over repeats and its 95% t interval (cut at 0 "
-            f"and 100). {tables.counts_text(block)}."
+            f"and 100). {tables.counts_text(block)}. {note}".strip()
         )
         if marks:
             caption += (
@@ -267,19 +233,13 @@ def algorithm_parts(
                 f"convergence{end}",
                 f"Test accuracy during training: {experiment}",
                 "Mean over all runs of each algorithm. Band: one sample standard deviation over "
-                f"runs on each side (teacher). {tables.counts_text(block)}.",
-                lambda experiment=experiment: figures.convergence(  # type: ignore[misc]
-                    of_experiment(found.evaluations, experiment),
-                    f"Test accuracy during training: {experiment}",
+                f"runs on each side (teacher). {tables.counts_text(block)}. {note}".strip(),
+                lambda curves=curves, experiment=experiment: figures.convergence(  # type: ignore[misc]
+                    curves, f"Test accuracy during training: {experiment}"
                 ),
             ),
         ]
     return parts
-
-
-def of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """The rows of one experiment."""
-    return table[table["experiment"] == experiment]
 
 
 def published_marks(
@@ -311,12 +271,13 @@ def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
     ]
     for experiment, end in suffixes(experiments).items():
         title = f"Test accuracy by label set and class: {experiment}"
-        block = of_experiment(table, experiment)
+        block, note = without_rounds(of_experiment(table, experiment))
         parts.append(
             Picture(
                 f"class_accuracy_heatmap{end}",
                 title,
-                f"Mean over repeats, teacher after the last step. {tables.counts_text(block)}.",
+                f"Mean over repeats, teacher after the last step. {tables.counts_text(block)}. "
+                f"{note}".strip(),
                 lambda block=block, title=title: (  # type: ignore[misc]
                     figures.class_accuracy_heatmap(block, title)
                 ),
@@ -342,7 +303,7 @@ def focus_parts(table: pd.DataFrame, found: Results, focuses: list[Focus]) -> li
                 tables.runs_text(runs),
             )
         )
-        curves = class_curves(found, focus)
+        curves = focus.of(class_curves(found))
         title = f"{focus.title}. Test accuracy of each class during training"
         parts += [
             Picture(
@@ -365,18 +326,11 @@ def focus_parts(table: pd.DataFrame, found: Results, focuses: list[Focus]) -> li
     return parts
 
 
-def class_curves(found: Results, focus: Focus) -> pd.DataFrame:
-    """The teacher's class evaluations of one label set, with images_seen."""
-    rows = focus.of(found.class_evaluations)
-    rows = rows[rows["network"] == "teacher"]
-    steps = found.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
-    return rows.merge(steps, on=["run_id", "step"], how="left", validate="many_to_one")
-
-
 def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
     """Label sets against repeats, classes against their mean."""
     numbers = tables.variance(table)
     spread = tables.spread(table)
+    drawn = set(without_rounds(table)[0][GROUP].itertuples(index=False, name=None))
     parts: list[Part] = [
         Table(
             "variance",
@@ -393,6 +347,7 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
     for experiment, end in suffixes(experiments).items():
         block = of_experiment(numbers, experiment)
         block = block[block["label_set_variance"].notna()]
+        block = block[pd.MultiIndex.from_frame(block[GROUP]).isin(drawn)]
         names = list(block["variant"].drop_duplicates())[:MAX_VARIANTS_DRAWN]
         for variant, ending in suffixes(names).items() if names else ():
             part = tables.extreme_classes(
@@ -458,7 +413,7 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
     parts: list[Part] = []
     ends = suffixes(experiments)
     for focus in focuses:
-        rows = of_experiment(found.evaluations, focus.experiment)
+        rows, note = without_rounds(of_experiment(found.evaluations, focus.experiment))
         has_any = rows.groupby("variant", sort=False)["used_share"].transform(
             lambda share: share.notna().any()
         )
@@ -472,13 +427,13 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
                 title,
                 "Share of the unlabeled images whose pseudo-label is used, and share of those used "
                 "that is right. Mean over all runs and band of one sample standard deviation on "
-                f"each side; {rows['run_id'].nunique()} runs.",
+                f"each side; {rows['run_id'].nunique()} runs. {note}".strip(),
                 lambda rows=rows, title=title: (  # type: ignore[misc]
                     figures.pseudo_labels(rows, title)
                 ),
             )
         )
-        curves = class_curves(found, focus)
+        curves = focus.of(class_curves(found))
         if not curves["pseudo_label_count"].notna().any():
             continue
         parts.append(
@@ -591,6 +546,10 @@ def head(study: str, found: Results, reproduces: str, description: str, warnings
     if warnings:
         lines += ["**Warnings**", "\n".join(f"- {warning}" for warning in warnings)]
     lines += ["How to read the numbers:", READING]
+    lines += [READING_METHODS] * bool(found.runs["algorithm"].eq("boss").any())
+    lines += [READING_ROUNDS] * bool(found.runs["round"].any())
+    names = found.runs["variant"] + found.runs["label_set"]
+    lines += [READING_ORACLES] * bool(names.str.contains(ORACLE_MARK, regex=False).any())
     return "\n\n".join(line for line in lines if line)
 
 
@@ -637,7 +596,7 @@ def escape(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
     special |= {"±": r"$\pm$", "²": r"$^2$", "<": r"$<$", ">": r"$>$", "|": r"$|$"}
-    return "".join(special.get(sign, sign) for sign in text)
+    return "".join(special.get(sign, sign) for sign in text).replace("-$>$", r"$\to$")
 
 
 def latex(part: Table, study: str) -> str:

@@ -202,6 +202,64 @@ def compare(frame: pd.DataFrame, baseline: pd.DataFrame, value: str) -> Comparis
     )
 
 
+def welch(ours: Floats, theirs: Floats) -> tuple[float, Interval]:
+    """The difference of two means of independent values, and Welch's interval for it.
+
+        s2 = var(x) / n + var(y) / m        mean(x) - mean(y) +- t(0.975; df) * sqrt(s2)
+        df = s2^2 / ((var(x) / n)^2 / (n - 1) + (var(y) / m)^2 / (m - 1))
+
+    The variances may differ (Welch 1947, Biometrika 34); approximate, and rough for very few
+    values. Without two values on each side there is no interval, without one no difference.
+    """
+    if not (len(ours) and len(theirs)):
+        return math.nan, NO_INTERVAL
+    difference = float(ours.mean() - theirs.mean())
+    if min(len(ours), len(theirs)) < 2:
+        return difference, NO_INTERVAL
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
+    total = sum(parts)
+    if total == 0:
+        return difference, Interval(difference, difference)
+    df = total**2 / (parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(total)
+    return difference, Interval(difference - half, difference + half)
+
+
+def rank_correlation(x: Floats, y: Floats) -> float:
+    """Spearman's rank correlation: the correlation of the ranks, those of equal values averaged.
+
+    1: y rises with x throughout, -1: it falls, 0: neither. Undefined for fewer than 2 pairs, or if
+    all x or all y are equal.
+    """
+    ranks = np.array([stats.rankdata(values) for values in (x, y)])
+    deviations = ranks - ranks.mean(axis=1, keepdims=True) if len(x) else ranks
+    squares = (deviations**2).sum(axis=1)
+    if len(x) < 2 or not squares.all():
+        return math.nan
+    return float((deviations[0] * deviations[1]).sum() / math.sqrt(squares.prod()))
+
+
+def effective_number(counts: Floats) -> Floats:
+    """How many classes there are, weighed by their shares: exp of the entropy.
+
+        p_k = counts_k / sum(counts)        exp(-sum_k p_k log p_k)
+
+    K if all K are equally frequent, 1 if there is only one (Hill 1973, Ecology 54, of order 1).
+    Undefined without any count.
+
+    Args:
+        counts: of the classes (..., K).
+
+    Returns:
+        (...)
+    """
+    total = counts.sum(axis=-1, keepdims=True)
+    shares = counts / np.where(total > 0, total, math.nan)
+    terms = shares * np.log(np.where(shares > 0, shares, 1.0))  # 0 log 0 = 0
+    number: Floats = np.exp(-terms.sum(axis=-1))
+    return number
+
+
 def variance_components(frame: pd.DataFrame, value: str) -> Components:
     """One-way random effects: x_ji = mu + label set effect a_j + repeat effect e_ji.
 

@@ -16,7 +16,7 @@ import pandas as pd
 from boss.errors import choose
 
 from . import statistics
-from .load import AGGREGATES, ALL, CLASS_MEAN, GROUP, HYPERPARAMETERS, ORACLE, variant_order
+from .load import AGGREGATES, ALL, CLASS_MEAN, GROUP, HYPERPARAMETERS, ORACLE, ORACLE_MARK, PICKING
 
 PUBLISHED = Path(__file__).parent / "published"
 MAX_CLASSES_ACROSS = 12  # more do not fit on a page: the lowest and highest are shown
@@ -90,8 +90,9 @@ def counts_text(table: pd.DataFrame) -> str:
 
 
 def without_constant(text: pd.DataFrame, names: tuple[str, ...] = (*GROUP,)) -> pd.DataFrame:
-    """Drop those of the naming columns that say the same in every row."""
+    """Drop those of the naming columns that say the same in every row, but no mark of an oracle."""
     same = [c for c in names if c in text and text[c].nunique(dropna=False) <= 1]
+    same = [c for c in same if not text[c].str.contains(ORACLE_MARK, regex=False).any()]
     return text.drop(columns=same)
 
 
@@ -222,14 +223,12 @@ def protocols_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline_of(experiment: pd.DataFrame) -> str:
-    """The variant that the others of an experiment are compared with."""
-    variants = sorted(experiment["variant"].unique(), key=variant_order)
-    for algorithm in BASELINES:
-        of_algorithm = set(experiment.loc[experiment["algorithm"] == algorithm, "variant"])
-        for variant in variants:
-            if variant in of_algorithm:
-                return str(variant)
-    return str(variants[0])
+    """The variant that the others of an experiment are compared with; none of self-training."""
+    for method in BASELINES:
+        runs = experiment[(experiment["method"] == method) & (experiment["round"] == 0)]
+        if len(runs):
+            return str(runs["variant"].iloc[0])
+    return str(experiment["variant"].iloc[0])
 
 
 def algorithms(runs: pd.DataFrame) -> pd.DataFrame:
@@ -437,10 +436,14 @@ def published_moments(published: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparable(metrics: pd.DataFrame, runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """The metrics of the runs that a publication may be compared with: same data and algorithm."""
+    """The metrics of the runs that a publication may be compared with: same data and algorithm.
+
+    Rounds of self-training are left out: they have more labels.
+    """
     same = pd.Series(False, index=runs.index)
     for dataset, algorithm in published[["dataset", "algorithm"]].drop_duplicates().to_numpy():
         same |= (runs["dataset"] == dataset) & (runs["algorithm"] == algorithm)
+    same &= runs["round"] == 0
     return metrics[metrics["run_id"].isin(runs.loc[same, "run_id"])]
 
 
@@ -589,16 +592,17 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         one row per group; several devices or versions of one group are joined with " | ".
-        seconds_sum and seconds_median are over runs.
+        num_labels: of the label set, without picks. seconds_sum and seconds_median are over runs.
     """
     rows = []
+    picking = PICKING if runs["round"].any() else []
     for keys, group in runs.groupby(GROUP, sort=False):
-        first = group.iloc[0]
+        first = group.assign(num_labels=group["label_set_size"]).iloc[0]
         row = dict(zip(GROUP, keys, strict=True))
         row |= {"num_runs": len(group), "num_label_sets": group["label_set"].nunique()}
         names = ["budget", "dataset", "dataset_fingerprint", "network", "num_parameters"]
         names += ["num_labels", "num_images", "num_steps", "num_validation", "max_eval_images"]
-        row |= {name: first[name] for name in [*names, "algorithm", *HYPERPARAMETERS]}
+        row |= {name: first[name] for name in [*names, *picking, "algorithm", *HYPERPARAMETERS]}
         row |= {f"options.{k}": v for k, v in json.loads(first["options"]).items()}
         row |= {name: joined(group[name]) for name in CIRCUMSTANCES}
         row |= versions(group["versions"])

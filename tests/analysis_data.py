@@ -1,12 +1,18 @@
 """A store of made-up runs for the tests of analysis: every number is a function of the run."""
 
+import functools
+import io
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
+from boss.methods import METHODS
 from boss.store import Store
 from boss.study import Run
 
@@ -15,6 +21,9 @@ CIFAR10 = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 TEST_COUNT = 200  # test images per class
+TRAINING_SIZE = 1201  # images of the training set
+
+Rows = dict[str, list[dict[str, Any]]]  # by the name of their table
 
 
 def make_run(algorithm: str = "fixmatch", label_set: str = "fixmatch:3@10", **fields: Any) -> Run:
@@ -46,6 +55,27 @@ def grid_of_runs(
     ]
 
 
+def method_run(number: int, label_set: str = "fixmatch:3@10", **fields: Any) -> Run:
+    """A run of one of the authors' methods, with their hyperparameters."""
+    return make_run(label_set=label_set, **(METHODS[number].fields() | fields))
+
+
+def child_of(parent: Run, picks_per_class: int = 40, **fields: Any) -> Run:
+    """A round of self-training."""
+    return make_run(
+        label_set=parent.label_set,
+        repeat=parent.repeat,
+        parent=parent,
+        picks_per_class=picks_per_class,
+        **fields,
+    )
+
+
+def full_run(repeat: int = 0, **fields: Any) -> Run:
+    """A run that is supervised on the whole training set."""
+    return make_run("supervised", f"fixmatch:0@{TRAINING_SIZE}", repeat=repeat, **fields)
+
+
 def stream(*key: object) -> np.random.Generator:
     """A random stream named by its key, the same in every process."""
     return np.random.default_rng(zlib.crc32(repr(key).encode()))
@@ -54,17 +84,96 @@ def stream(*key: object) -> np.random.Generator:
 def final_accuracies(run: Run, num_classes: int) -> np.ndarray:
     """Class accuracies after the last step (K,): each class is either learned or lost."""
     chance = stream("label set", run.label_set).beta(1.2, 0.9, num_classes)
-    learned = stream(run.label_set, run.repeat).random(num_classes) < chance
     noise = stream(run.id).normal(0, 0.04, num_classes)
+    if run.parent is not None:
+        before = final_accuracies(run.parent, num_classes)
+        share = 0.12 * np.log2(run.picks_per_class) + 0.1 * (run.pick_labels == "true")
+        return np.clip(before + share * (0.95 - before) + noise / 2, 0, 1)
     if run.algorithm == "supervised":
+        if set_size(run, num_classes) == TRAINING_SIZE:
+            return np.clip(0.96 + noise / 4, 0, 1)
         return np.clip(0.15 + 0.25 * chance + noise, 0, 1)
+    if run.algorithm == "boss":
+        chance = chance**0.6
+    learned = stream(run.label_set, run.repeat).random(num_classes) < chance
     return np.clip(np.where(learned, 0.94, 0.06) + noise, 0, 1)
+
+
+def set_size(run: Run, num_classes: int) -> int:
+    """Number of labeled images without picks."""
+    _, at, size = run.label_set.partition("@")
+    return max(num_classes, int(size)) if at else num_classes
+
+
+def label_rows(run: Run, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The images of the label set, then the picks: one in ten of these is wrong."""
+    num_classes, size = len(classes), set_size(run, len(classes))
+    if size == TRAINING_SIZE:
+        indices = np.arange(size)
+    else:
+        indices = stream("images", run.label_set).choice(TRAINING_SIZE, size, replace=False)
+    rows = []
+    for position, index in enumerate(indices):
+        label = position % num_classes
+        rows.append(
+            {
+                "position": position,
+                "image_index": int(index),
+                "label": label,
+                "true_label": label,
+                "class_name": classes[label],
+                "is_pick": False,
+                "doubt": None,
+                "image": png(int(index), label) if size <= 100 else None,
+            }
+        )
+    others = iter(np.setdiff1d(np.arange(TRAINING_SIZE), indices))
+    for number in range(run.picks_per_class * num_classes):
+        guess = number % num_classes
+        truth = (guess + (number % 10 == 9)) % num_classes
+        label = truth if run.pick_labels == "true" else guess
+        rows.append(
+            {
+                "position": size + number,
+                "image_index": int(next(others)),
+                "label": label,
+                "true_label": truth,
+                "class_name": classes[label],
+                "is_pick": True,
+                "doubt": 1e-4 * number,
+                "image": None,
+            }
+        )
+    return rows
+
+
+@functools.cache
+def png(index: int, label: int) -> bytes:
+    """A made-up image as PNG: gray, 8 x 8, with a bright row that tells the class."""
+    pixels = stream("pixels", index).integers(0, 120, (8, 8)).astype(np.uint8)
+    pixels[label % 8] = 250
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+def oracle(run: Run) -> str | None:
+    """Which hidden labels a run profited from."""
+    texts = ["refined by test accuracy"] * ("refined" in run.label_set)
+    texts += ["true labels of the picks"] * (run.pick_labels == "true")
+    texts += ["picks by the network of the best test accuracy"] * (run.rank_by == "best_test")
+    if run.parent is not None and (run.parent.pick_labels, run.parent.rank_by) != (
+        "pseudo",
+        "last",
+    ):
+        texts.append(f"an oracle in round {run.parent.round}")
+    return "; ".join(texts) or None
 
 
 def rows(
     run: Run, classes: tuple[str, ...] = CIFAR10, *, has_student: bool = True
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of one finished run, as boss.store.Store.write takes them."""
+) -> tuple[dict[str, Any], Rows]:
+    """The row of one finished run, and those of the other tables, as Store.write takes them."""
     num_classes = len(classes)
     final = final_accuracies(run, num_classes)
     start = np.full(num_classes, 1 / num_classes)
@@ -111,14 +220,20 @@ def rows(
                 }
                 for index, name in enumerate(classes)
             ]
-    fields = {name: value for name, value in run.as_dict().items() if name != "options"}
-    row = fields | {
+    labels = label_rows(run, classes)
+    row = run.as_dict() | {
         "run_id": run.id,
         "study": "synthetic",
         "dataset_fingerprint": f"{zlib.crc32(run.dataset.encode()):064x}",
-        "labels": list(range(num_classes)),
-        "label_classes": list(range(num_classes)),
-        "num_labels": num_classes,
+        "labels": [r["image_index"] for r in labels],
+        "label_classes": [r["label"] for r in labels],
+        "num_labels": len(labels),
+        "parent": run.parent and run.parent.id,
+        "round": run.round,
+        "num_picks": sum(r["is_pick"] for r in labels),
+        "num_wrong_picks": sum(r["is_pick"] for r in labels) // 10,
+        "stop_reason": run.parent and "enough",
+        "oracle": oracle(run),
         "num_parameters": 75_290,
         "num_steps": run.num_steps,
         "options": json.dumps(dict(run.options)),
@@ -132,7 +247,12 @@ def rows(
         "median_last_20_accuracy": float(np.median(all_accuracies["teacher"][-20:])),
         "best_test_accuracy": max(max(values, default=0) for values in all_accuracies.values()),
     }
-    return row, evaluations, class_evaluations
+    return row, {
+        "evaluations": evaluations,
+        "class_evaluations": class_evaluations,
+        "labeled_images": labels,
+        "predictions": [],
+    }
 
 
 def write_store(
@@ -142,9 +262,58 @@ def write_store(
     study: str = "synthetic",
     classes: tuple[str, ...] = CIFAR10,
     has_student: bool = True,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Store:
-    """A store that holds the given runs."""
+    """A store that holds the given runs.
+
+    Args:
+        changes: by the id of a run: values of its row that are to be others.
+    """
     store = Store(results, study)
     for run in runs:
-        store.write(*rows(run, classes, has_student=has_student))
+        row, tables = rows(run, classes, has_student=has_student)
+        store.write(row | dict((changes or {}).get(run.id, {})), **tables)
     return store
+
+
+def boss_study(
+    label_sets: tuple[str, ...] = ("fixmatch:0@10", "fixmatch:1@10"),
+    num_repeats: int = 2,
+    methods: tuple[int, ...] = (0, 1, 4),
+) -> list[Run]:
+    """Methods x label sets x repeats, with self-training of method 4 and its diagnostics."""
+    runs = []
+    for label_set in label_sets:
+        for repeat in range(num_repeats):
+            runs += [method_run(number, label_set, repeat=repeat) for number in methods]
+            parent = method_run(4, label_set, repeat=repeat)
+            child = child_of(parent, 40)
+            runs += [child_of(parent, 5), child, child_of(child, 40)]
+            runs += [child_of(parent, 40, pick_labels="true")]
+            runs += [child_of(parent, 40, rank_by="best_test")]
+    return runs
+
+
+def run_rows(values: dict[tuple[str, str, int], float], **columns: Any) -> pd.DataFrame:
+    """A table of runs as `analysis.load` makes it, but only what the tables of a section need.
+
+    Args:
+        values: accuracy in percent by (variant, label set, repeat).
+        columns: others, the same for all rows.
+    """
+    rows = [
+        {
+            "experiment": "e",
+            "scope": "e",
+            "variant": variant,
+            "method": variant,
+            "algorithm": variant,
+            "round": 0,
+            "label_set": label_set,
+            "repeat": repeat,
+            "run_id": f"{variant} {label_set} {repeat}",
+            "last_accuracy": percent / 100,
+        }
+        for (variant, label_set, repeat), percent in values.items()
+    ]
+    return pd.DataFrame(rows).assign(**columns)

@@ -22,10 +22,19 @@ from analysis import figures
 from analysis import report as report_module
 from analysis.report import Picture, Report, escape, report
 from boss.errors import InputError
-from boss.store import TABLES, Store
+from boss.store import OPTIONAL_TABLES, TABLES
 from boss.study import Run
 
-from .analysis_data import CIFAR10, grid_of_runs, make_run, rows, write_store
+from .analysis_data import (
+    CIFAR10,
+    boss_study,
+    full_run,
+    grid_of_runs,
+    make_run,
+    method_run,
+    rows,
+    write_store,
+)
 
 ROOT = Path(analysis.__file__).parents[1]
 ALWAYS = ["algorithms", "class_accuracy", "protocols", "variance", "spread", "settings", "runs"]
@@ -120,6 +129,7 @@ def test_latex_is_escaped(written: Report) -> None:
     assert not re.search(r"(?<!\\)[%#_]", body)
     assert "±" not in (written.folder / "tables" / "class_accuracy.tex").read_text("utf-8")
     assert escape("50% a_b ± \\^{") == r"50\% a\_b $\pm$ \textbackslash{}\textasciicircum{}\{"
+    assert escape("boss-4 -> fixmatch +5 > 1") == r"boss-4 $\to$ fixmatch +5 $>$ 1"
 
 
 def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
@@ -207,25 +217,25 @@ def test_several_budgets_stand_apart(tmp_path: Path) -> None:
 def test_unreadable_parts_become_warnings(tmp_path: Path) -> None:
     runs = grid_of_runs(num_label_sets=2, num_repeats=2)
     write_store(tmp_path, runs)
-    for table, run in zip(TABLES, runs, strict=False):
+    read = [table for table in TABLES if table not in OPTIONAL_TABLES]
+    for table, run in zip(read, runs, strict=False):
         (tmp_path / "synthetic" / table / f"{run.id}.parquet").write_bytes(b"half a file")
-    (tmp_path / "synthetic" / "evaluations" / f"{runs[3].id}.parquet").unlink()
+    (tmp_path / "synthetic" / "evaluations" / f"{runs[4].id}.parquet").unlink()
     written = make_report(tmp_path)
     text = "\n".join(written.warnings)
-    for table, run in zip(TABLES, runs, strict=False):
+    for table, run in zip(read, runs, strict=False):
         assert f"{table}/{run.id}.parquet" in text
-    assert f"supervised fixmatch:1@10 #1 ({runs[3].id})" in text
+    assert f"fixmatch fixmatch:0@10 #0 ({runs[4].id})" in text
     assert text in (written.folder / "report.md").read_text("utf-8").replace("\n- ", "\n")
     used = pd.read_csv(written.folder / "tables" / "runs.csv")["run_id"]
-    assert set(used) == {run.id for run in runs[4:]}
+    assert set(used) == {run.id for run in (runs[3], *runs[5:])}  # it has all that is averaged
 
 
 def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> None:
     run = make_run()
-    row, evaluations, class_evaluations = rows(run)
-    Store(tmp_path, "synthetic").write(
-        row | {"last_accuracy": row["last_accuracy"] - 0.01}, evaluations, class_evaluations
-    )
+    write_store(tmp_path, [run])
+    wrong = pd.read_parquet(tmp_path / "synthetic" / "runs")["last_accuracy"].item() - 0.01
+    write_store(tmp_path, [run], changes={run.id: {"last_accuracy": wrong}})
     assert make_report(tmp_path).warnings == [
         f"class accuracies do not add up to the accuracy of 1 runs: {run.id}"
     ]
@@ -302,32 +312,48 @@ def texts_of(figure: Figure) -> list[Text]:
     return [text for text in found if text.get_visible() and text.get_text().strip()]
 
 
-@pytest.mark.parametrize(
-    "classes", [CIFAR10, tuple("0123456789")], ids=["named classes", "numbered classes"]
-)
-def test_figures_say_how_many_and_no_texts_overlap(
-    tmp_path: Path, classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: dict[str, Figure] = {}
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Figures by name: reports draw them, but save none."""
+    figures_by_name: dict[str, Figure] = {}
 
     def draw(part: Picture, folder: Path) -> list[Path]:
         with matplotlib.style.context(["default", figures.STYLE]):
-            figure = drawn[part.name] = part.draw()
+            figure = figures_by_name[part.name] = part.draw()
             FigureCanvasAgg(figure).draw()
         return []
 
     monkeypatch.setattr(report_module, "write_picture", draw)
+    return figures_by_name
+
+
+def title_of(figure: Figure) -> str:
+    return str(figure._suptitle.get_text()).replace("\N{NO-BREAK SPACE}", " ")  # type: ignore[attr-defined]
+
+
+def check_that_no_texts_overlap(name: str, figure: Figure) -> None:
+    boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts_of(figure)]
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        down = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across < 1 or down < 2, (name, one, other)
+    for text, box in boxes:  # nor do any leave the figure
+        assert box.x0 > -1 and box.x1 < figure.bbox.x1 + 1, (name, text)
+        assert box.y0 > -1 and box.y1 < figure.bbox.y1 + 1, (name, text)
+
+
+@pytest.mark.parametrize(
+    "classes", [CIFAR10, tuple("0123456789")], ids=["named classes", "numbered classes"]
+)
+def test_figures_say_how_many_and_no_texts_overlap(
+    tmp_path: Path, classes: tuple[str, ...], drawn: dict[str, Figure]
+) -> None:
     write_store(tmp_path, grid_of_runs(), classes=classes)
     make_report(tmp_path, published=("empirical_perspectives_table1.csv",))
-    assert len(drawn) >= 8
+    assert len(drawn) >= 9
     for name, figure in drawn.items():
-        title = figure._suptitle.get_text().replace("\N{NO-BREAK SPACE}", " ")  # type: ignore[attr-defined]
-        assert re.search(r"\d+ runs, \d label sets?, n = 4 repeats", title), name
-        boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts_of(figure)]
-        for (one, a), (other, b) in itertools.combinations(boxes, 2):
-            across = min(a.x1, b.x1) - max(a.x0, b.x0)
-            down = min(a.y1, b.y1) - max(a.y0, b.y0)
-            assert across < 1 or down < 2, (name, one, other)
+        assert re.search(r"\d+ runs, \d label sets?, n = 4 repeats", title_of(figure)), name
+        check_that_no_texts_overlap(name, figure)
     by_class = next(figure for name, figure in drawn.items() if name.endswith("_by_class"))
     titles = [axes.get_title("left") for axes in by_class.axes]
     assert titles == [f"class {c}" if c.isdigit() else c for c in classes]
@@ -337,6 +363,62 @@ def test_figures_say_how_many_and_no_texts_overlap(
     for name in ("class_accuracy_heatmap", "variance_fixmatch"):
         axes = drawn[name].axes[0]
         assert "class" in axes.get_xlabel() + axes.get_ylabel()
+
+
+REFINED = "select:cifar10-refined-by-test-accuracy"
+SECTIONS = [
+    *("Algorithms", "Balancing", "Self-training", "Prototypes", "Labeled images"),
+    *("Label sets and classes", "One label set, run by run", "Where the variance comes from"),
+    *("Which checkpoint is reported", "Pseudo-labels", "Settings"),
+]
+
+
+def test_a_study_of_boss(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    carlini = [f"carlini:{i}" for i in range(8)]
+    selected = [f"select:cifar10-kmeans-patches-class-centroid{end}" for end in ("", "-r2")]
+    runs = [*boss_study(), *boss_study((REFINED,)), full_run(0), full_run(1)]
+    runs += [method_run(n, s) for n in (0, 4) for s in (*carlini, *selected)]
+    write_store(tmp_path, runs)
+    written = make_report(tmp_path)
+    page = (written.folder / "report.md").read_text("utf-8")
+    assert written.warnings == []
+    assert re.findall(r"^## \d+\. (.*)$", page, re.MULTILINE) == SECTIONS
+    assert "nan" not in page.lower()
+    expected = ["balancing", "balancing_difference", "class_balance", "self_training", "leaks"]
+    assert {f"{name}.csv" for name in [*expected, "prototypes", "buckets"]} <= names(written.tables)
+    for text in ("boss-1 to boss-4 are", "is self-training", "What is marked (oracle)"):
+        assert text in page
+    # Nothing that knew hidden labels is shown without its mark.
+    for path in [*written.tables, written.folder / "report.md"]:
+        check_marks(path.name, path.read_text("utf-8").replace("\\", ""))
+    for name, figure in drawn.items():
+        check_marks(name, "\n\n".join(text.get_text() for text in texts_of(figure)))
+    # Figures of the base methods show these alone; full supervision is looked at in tables.
+    end = "_num-labels-10-fixmatch-label-sets"
+    convergence = [axes.get_title("left") for axes in drawn[f"convergence{end}"].axes]
+    assert convergence == ["fixmatch: 4 runs", "boss-1: 4 runs", "boss-4: 4 runs"]
+    focused = [t.name for t in written.tables if t.name.startswith("runs_of_")]
+    assert focused
+    assert not any("1201" in name for name in focused)
+    assert drawn.keys() >= {
+        *(f"{name}{end}" for name in ("balancing_difference", "class_balance", "self_training")),
+        *(f"effective_classes{end}", "buckets_num-labels-10-carlini-label-sets"),
+        *("prototypes_num-labels-10", "labeled_images"),
+    }
+    assert any(name.startswith("pseudo_label_shares_fixmatch-") for name in drawn)
+    for name, figure in drawn.items():
+        assert re.search(r"\d+ runs?\b", title_of(figure)), name
+        check_that_no_texts_overlap(name, figure)
+
+
+def check_marks(name: str, text: str) -> None:
+    """What was refined by test accuracy, or picked with hidden labels, is followed by its mark."""
+    joined = re.sub(r"(?<!\n)\n(?!\n)", " ", text).replace("cifar10- ", "cifar10-")
+    for shown in re.findall(r"refined-by-test-accuracy.{0,9}", joined):
+        mark = r"refined-by-test-accuracy( \(oracle\)|-oracle)"  # the second in names of files
+        assert re.match(mark, shown), (name, shown)
+    for shown in re.findall(r"fixmatch \+\d+(?: true| best).{0,25}", joined):
+        assert "(oracle)" in shown, (name, shown)
 
 
 def test_analysis_never_imports_torch() -> None:

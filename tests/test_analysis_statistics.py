@@ -156,6 +156,53 @@ def test_pairing_removes_what_pairs_share() -> None:
     assert result.difference.interval == pytest.approx((2, 2))
 
 
+def test_welch_by_hand_and_against_scipy() -> None:
+    # 1, 2, 6 (mean 3, variance 7) and 0, 2 (mean 1, variance 2): s2 = 7 / 3 + 1 = 10 / 3,
+    # df = (100 / 9) / ((49 / 9) / 2 + 1 / 1) = 200 / 67 = 2.985; Student's t there lies between
+    # those of 2 and 3 degrees, 4.3027 and 3.1824.
+    ours, theirs = np.array([1.0, 2.0, 6.0]), np.array([0.0, 2.0])
+    difference, interval = statistics.welch(ours, theirs)
+    assert difference == 2
+    half = stats.t.ppf(0.975, 200 / 67) * math.sqrt(10 / 3)
+    assert 3.1824 < half / math.sqrt(10 / 3) < 3.25
+    assert interval == pytest.approx((2 - half, 2 + half))
+    test = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    assert interval == pytest.approx((test.low, test.high))
+
+
+def test_welch_where_it_is_undefined() -> None:
+    two, one, none = np.array([1.0, 3.0]), np.array([5.0]), np.array([])
+    for ours, theirs, expected in ((two, one, -3), (one, two, 3), (one, one, 0)):
+        difference, interval = statistics.welch(ours, theirs)
+        assert difference == expected
+        assert all(math.isnan(end) for end in interval)
+    assert math.isnan(statistics.welch(two, none)[0])
+    same = np.array([2.0, 2.0])
+    assert statistics.welch(same, same + 1) == (-1, (-1, -1))
+
+
+def test_rank_correlation_by_hand_and_against_scipy() -> None:
+    # Ranks 1, 2, 3, 4 and 1, 3, 2, 4: 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15) = 0.8.
+    x, y = np.array([0.0, 1.0, 2.0, 9.0]), np.array([10.0, 30.0, 20.0, 31.0])
+    assert statistics.rank_correlation(x, y) == pytest.approx(0.8)
+    assert statistics.rank_correlation(x, -y) == pytest.approx(-0.8)
+    # Ranks 1, 2.5, 2.5, 4: deviations -1.5, 0, 0, 1.5 against -1.5, .5, -.5, 1.5.
+    ties = np.array([0.0, 5.0, 5.0, 7.0])
+    assert statistics.rank_correlation(ties, y) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert statistics.rank_correlation(ties, y) == pytest.approx(stats.spearmanr(ties, y).statistic)
+    for undefined in (x[:0], x[:1], np.ones(4)):
+        assert math.isnan(statistics.rank_correlation(undefined, y[: len(undefined)]))
+
+
+def test_effective_number_by_hand() -> None:
+    # Equal shares; one class; shares 1/2, 1/4, 1/4 (entropy 1.5 log 2, so 2^1.5); nothing.
+    counts = [[5, 5, 5], [7, 0, 0], [20, 10, 10], [0, 0, 0], [math.nan] * 3]
+    found = statistics.effective_number(np.array(counts, dtype=float))
+    assert found[:3] == pytest.approx([3, 1, 2**1.5])
+    assert all(np.isnan(found[3:]))
+    assert statistics.effective_number(np.ones(4)) == pytest.approx(4)
+
+
 def test_variance_components_by_hand_balanced() -> None:
     # Means 2, 6, 10 of two runs each: MSB = 2 * (16 + 0 + 16) / 2 = 32, MSW = (2 + 2 + 2) / 3 = 2,
     # between (32 - 2) / 2 = 15, share 15 / 17.
