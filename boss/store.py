@@ -148,6 +148,7 @@ class Store:
         self.folder = Path(results) / study
         self.study = study
         self.unreadable: dict[Path, str] = {}
+        self._runs: dict[tuple[Path, int, int], pa.Table] = {}  # parts read, as they were
 
     def state_folder(self, run_id: str) -> Path:
         """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
@@ -193,8 +194,8 @@ class Store:
         Args:
             run_ids: read only these (None: all finished runs).
         """
-        finished = self._parts("runs")
-        wanted = finished.keys() if run_ids is None else finished.keys() & set(run_ids)
+        finished = self._parts("runs", run_ids)
+        wanted = finished.keys()
         parts = finished if table == "runs" else self._parts(table, wanted)
         tables = [parts[run_id] for run_id in sorted(parts.keys() & wanted)]
         frame: pd.DataFrame = pa.concat_tables(tables or [TABLES[table].empty_table()]).to_pandas()
@@ -217,6 +218,20 @@ class Store:
                 return False
         return True
 
+    def _read_run(self, path: Path) -> pa.Table | None:
+        """A part of `runs`, which reading every other table asks for, read once."""
+        try:
+            stat = path.stat()
+        except OSError:  # gone since it was listed
+            return None
+        key = path, stat.st_mtime_ns, stat.st_size
+        if key not in self._runs:
+            part = self._read_part(path, "runs")
+            if part is None:
+                return None
+            self._runs[key] = part
+        return self._runs[key]
+
     def _read_part(self, path: Path, table: str) -> pa.Table | None:
         try:
             part = pq.read_table(path, partitioning=None)
@@ -234,10 +249,26 @@ class Store:
         return part
 
     def _parts(self, table: str, run_ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
+        """The rows of a table by run, of these runs only or of all."""
+        folder = self.folder / table
         wanted = None if run_ids is None else set(run_ids)
-        parts = {}
-        for path in sorted((self.folder / table).glob("[!._]*.parquet")):
-            part = self._read_part(path, table)
+        parts: dict[str, pa.Table] = {}
+        paths = sorted(folder.glob("[!._]*.parquet"))
+        if wanted is not None:
+            # Few of many: the files named after them, and the others if those do not have them all.
+            named = {folder / f"{run_id}.parquet" for run_id in wanted}
+            rest = [path for path in paths if path not in named]
+            paths = [path for path in paths if path in named]
+            self._add_parts(table, paths, wanted, parts)
+            paths = rest if wanted - parts.keys() else []
+        self._add_parts(table, paths, wanted, parts)
+        return parts
+
+    def _add_parts(
+        self, table: str, paths: Iterable[Path], wanted: set[str] | None, parts: dict[str, pa.Table]
+    ) -> None:
+        for path in paths:
+            part = self._read_run(path) if table == "runs" else self._read_part(path, table)
             if part is None:
                 continue
             ids = part.column("run_id").unique().to_pylist()
@@ -246,7 +277,6 @@ class Store:
                     # Several runs in one part: a folder that has been compacted.
                     mine = pc.equal(part.column("run_id"), run_id)
                     parts[run_id] = part if len(ids) == 1 else part.filter(mine)
-        return parts
 
 
 def write_atomically(path: Path, write: Any) -> None:
