@@ -1,5 +1,6 @@
 """The README says what is: its commands work, its numbers are those of the committed results."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -87,3 +88,55 @@ def test_the_numbers_are_those_of_the_committed_results():
     report = pd.read_csv(folder / "report" / "tables" / "algorithms.csv").set_index("variant")
     assert report.loc["fixmatch", "difference_points"] == pytest.approx(of_sets.mean())
     assert report.loc["fixmatch", "difference_low"] == pytest.approx(of_sets.mean() - half)
+
+
+def test_the_numbers_of_boss_are_those_of_the_committed_results():
+    """Computed here from the parquet files, without the code of the report."""
+    table = README.split("<!-- results: boss_digits -->")[1].split("<!-- end of results -->")[0]
+    runs = pd.read_parquet(ROOT / "results" / "reference" / "boss_digits" / "runs")
+    assert not runs["commit"].str.endswith("-dirty").any()
+    percent = 100 * runs["last_accuracy"]
+    options = [json.loads(text) for text in runs["options"]]
+    drop = pd.Series([o.get("max_drop", 0) > 0 for o in options])
+    weigh = pd.Series([o.get("weigh_by", "none") for o in options])
+    runs = runs.assign(percent=percent, drop=drop, weigh=weigh).set_index(["label_set", "repeat"])
+    plain = runs[(runs["round"] == 0) & (runs["num_labels"] == 10)]
+    methods = {
+        0: plain[plain["algorithm"] == "fixmatch"],
+        1: plain[plain["drop"] & (plain["weigh"] == "none")],
+        2: plain[~plain["drop"] & (plain["weigh"] == "predicted")],
+        3: plain[~plain["drop"] & (plain["weigh"] == "used")],
+        4: plain[plain["drop"] & (plain["weigh"] == "used")],
+    }
+    kinds = {"random": "fixmatch:", "centroid": "select:digits-kmeans-patches-class-centroid"}
+
+    def of(method, kind):
+        mine = methods[method]["percent"]
+        return mine[mine.index.get_level_values("label_set").str.startswith(kinds[kind])]
+
+    def interval(values, write):
+        mean, n = values.mean(), len(values)
+        half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
+        return f"{mean:{write}} [{mean - half:{write}}, {mean + half:{write}}]"
+
+    def check(start, mine, difference):
+        sets = mine.groupby("label_set").mean()
+        [row] = [line for line in table.splitlines() if line.startswith(f"| {start} |")]
+        assert f"| {len(sets)} | {len(mine)} | {interval(sets, '.1f')} | {difference}" in row
+
+    check("FixMatch, random labels", of(0, "random"), "-")
+    for k in (1, 2, 3, 4):
+        pairs = (of(k, "random") - of(0, "random")).groupby("label_set").mean()
+        check(f"BOSS balancing {k}", of(k, "random"), f"{interval(pairs, '+.1f')} to FixMatch")
+    for start, k in (("FixMatch", 0), ("balancing 4", 4)):
+        one, other = (of(k, kind).groupby("label_set").mean() for kind in ("centroid", "random"))
+        welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+        text = f"{one.mean() - other.mean():+.1f} [{welch.low:+.1f}, {welch.high:+.1f}]"
+        check(f"{start}, class-centroid prototypes", of(k, "centroid"), f"{text} to random labels")
+    child = runs[(runs["round"] == 1) & (runs["picks_per_class"] == 20) & runs["oracle"].isna()]
+    child = child["percent"][child.index.get_level_values("label_set").str.startswith("fixmatch:")]
+    gain = interval(child - of(4, "random").reindex(child.index), "+.1f")
+    check("balancing 4, then self-training, 20 per class", child, f"{gain} to its parents")
+    full = percent[runs["num_labels"].to_numpy() == 1201]
+    [row] = [line for line in table.splitlines() if line.startswith("| Fully supervised")]
+    assert f"| 1 | {len(full)} | {full.mean():.1f} |" in row
