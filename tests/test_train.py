@@ -298,6 +298,21 @@ def test_the_best_weights_are_those_of_the_highest_test_accuracy(digits):
     assert other.best_accuracy == training.best_accuracy
 
 
+def test_the_best_weights_stay_while_nothing_is_better(digits):
+    """Equal accuracies: the first evaluation, of the teacher, keeps its place."""
+    run = dataclasses.replace(RUN, learning_rate=1e-9, max_eval_images=3)
+    training, _ = train_run(run, digits)
+    assert len({row["test_accuracy"] for row in training.evaluations}) == 1
+    first = training.evaluations[0]
+    again, data = prepare(run, digits)
+    train(again, data, train_config(run), key=run.stream_key,
+          should_stop=lambda: again.step == first["step"])  # fmt: skip
+    for key, value in again.teacher.state_dict().items():
+        assert torch.equal(training.best_weights[key], value), key
+    assert not torch.equal(training.best_weights["norm.running_mean"],
+                           training.teacher.norm.running_mean)  # fmt: skip
+
+
 def test_nothing_in_a_step_waits_for_the_device(digits):
     run = dataclasses.replace(RUN, num_images=16)
     training, data = prepare(run, digits)
