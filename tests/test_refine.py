@@ -17,6 +17,7 @@ from boss.prototypes.refine import ORACLE, class_score, comparable_runs, label_f
 from boss.prototypes.refined import Request, make_refined
 from boss.store import Store
 
+from .conftest import ROOT
 from .test_train import RUN
 
 NAMES = ("ant", "bee", "cat")
@@ -240,3 +241,10 @@ def test_refining_on_other_data_is_refused(finished, digits, monkeypatch):
         make_refined(finished)
     with pytest.raises(InputError, match=r"ends in \.json"):
         make_refined(dataclasses.replace(finished, out=Path("x.txt")))
+
+
+def test_the_refined_set_of_the_package_is_made_of_the_reference_results(digits):
+    store = Store(ROOT / "results" / "reference", "boss_digits")
+    refined = refine(store, label_sets=[f"fixmatch:{seed}@10" for seed in range(6)])
+    made = resolve("select:boss_digits-fixmatch-refined", digits)
+    assert (refined.indices, refined.labels) == (made.indices, made.labels)
