@@ -6,8 +6,23 @@ No torch here: studies are planned from it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from boss.methods import METHODS, SELF_TRAINING, Method
+from boss.methods import METHODS, PUBLISHED_NUM_IMAGES, SELF_TRAINING, Method
 from boss.study import Run, grid
+
+# Fields of runs on images of 32 pixels. Smoke runs have their own batch, whatever the method's is.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512},
+    "short": {"num_images": 2**21, "num_evaluations": 64, "teacher_decay": 0.995},
+    "smoke": {
+        "num_images": 8 * 40,
+        "batch_size": 8,
+        "network": "wrn-10-1",
+        "teacher_decay": 0.95,
+        "norm_momentum": 0.05,
+        "num_evaluations": 2,
+        "max_eval_images": 500,
+    },
+}
 
 # The two leaks of the released self-training, as fields of a run.
 LEAKS: tuple[dict[str, Any], ...] = ({"pick_labels": "true"}, {"rank_by": "best_test"})

@@ -25,25 +25,8 @@ same network and schedule as FixMatch's, on all labels with weak augmentation. T
 averages weights over a shorter time (0.995).
 """
 
-from typing import Any
-
-from boss.designs import boss_runs
-from boss.methods import PUBLISHED_NUM_IMAGES
+from boss.designs import BUDGETS, boss_runs
 from boss.study import Run, Study
-
-BUDGETS: dict[str, dict[str, Any]] = {
-    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512},
-    "short": {"num_images": 2**21, "num_evaluations": 64, "teacher_decay": 0.995},
-    "smoke": {
-        "num_images": 8 * 40,
-        "batch_size": 8,
-        "network": "wrn-10-1",
-        "teacher_decay": 0.95,
-        "norm_momentum": 0.05,
-        "num_evaluations": 2,
-        "max_eval_images": 500,
-    },
-}
 
 
 def runs(budget: str) -> list[Run]:

@@ -19,24 +19,10 @@ Deviations: those of boss_cifar10; both methods are trained with method 0's hype
 they differ in nothing but the balancing.
 """
 
-from typing import Any
-
-from boss.methods import METHODS, PUBLISHED_NUM_IMAGES, SELF_TRAINING
+from boss.designs import BUDGETS
+from boss.methods import METHODS, SELF_TRAINING
 from boss.study import Run, Study, grid
 
-BUDGETS: dict[str, dict[str, Any]] = {
-    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512},
-    "short": {"num_images": 2**21, "num_evaluations": 64, "teacher_decay": 0.995},
-    "smoke": {
-        "num_images": 8 * 40,
-        "batch_size": 8,
-        "network": "wrn-10-1",
-        "teacher_decay": 0.95,
-        "norm_momentum": 0.05,
-        "num_evaluations": 2,
-        "max_eval_images": 500,
-    },
-}
 SELECTIONS = ("class-centroid", "kmeans-centroid", "typiclust", "k-medoids", "random")
 LABEL_SETS = [
     *(f"carlini:{number}" for number in reversed(range(8))),
