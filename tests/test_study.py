@@ -271,7 +271,7 @@ def test_a_broken_study_file_is_one_line(tmp_path, text, message):
 
 
 def test_unknown_studies_and_missing_files_are_refused():
-    with pytest.raises(InputError, match="unknown study 'x': choose from oneshot_cifar10, onesh"):
+    with pytest.raises(InputError, match="unknown study 'x': choose from boss_cifar10, boss_"):
         load("x", STUDIES)
     with pytest.raises(InputError, match="no study file"):
         load("x.py", STUDIES)
