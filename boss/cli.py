@@ -23,6 +23,7 @@ from boss.study import BUDGETS, Run, Study, find, load, select, with_parents
 
 if TYPE_CHECKING:
     from boss.place import Place
+    from boss.store import Store
 
 PROGRAM = "boss-study"
 
@@ -326,6 +327,15 @@ def _run(arguments: argparse.Namespace) -> int:
     _refuse_mixtures(store.folder, finished.to_dict("records"), fingerprints, labels)
     done = {run.id for run in runs} & set(finished["run_id"])
     waiting = [run for run in runs if run.id not in done]
+    _check_parents(store, waiting, set(finished["run_id"]))
+    if arguments.keep_networks:
+        without = [i for i in sorted(done) if not (store.folder / "networks" / f"{i}.pt").exists()]
+        if without:
+            print(
+                f"{PROGRAM}: warning: {len(without)} runs finished before their networks were to be"
+                f" kept ({without[0]}, for one): remove their files in runs/ to train them again",
+                file=sys.stderr,
+            )
     counts = {device: devices.count(device) for device in devices}
     where_to = ", ".join(f"{count} x {device}" for device, count in counts.items())
     _say(f"{study.name}: {_cost(runs)}")
@@ -345,6 +355,9 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(f"failed: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
         if outcome.traceback:
             print(outcome.traceback.rstrip(), file=sys.stderr)
+    for outcome in left:
+        if outcome.error:
+            _say(f"{outcome.state}: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
     if left:
         why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Waiting"
         titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
@@ -355,6 +368,20 @@ def _run(arguments: argparse.Namespace) -> int:
     if stop.signals:
         return 128 + stop.last_signal
     return 1 if failed else 0
+
+
+def _check_parents(store: "Store", waiting: list[Run], finished: set[str]) -> None:
+    """What finished parents predicted must be there before their children start."""
+    needed = {r.parent.id: r.parent for r in waiting if r.parent and r.parent.id in finished}
+    missing = needed.keys() - set(store.read("predictions", needed)["run_id"])
+    if missing:
+        parent = needed[min(missing)]
+        path = store.folder / "predictions" / f"{parent.id}.parquet"
+        reason = store.unreadable.get(path, "they are missing")
+        raise InputError(
+            f"self-training needs the predictions of {parent.title} in {path}: {reason}; remove"
+            f" runs/{parent.id}.parquet to train it again"
+        )
 
 
 def _refuse_mixtures(

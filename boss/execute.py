@@ -155,7 +155,7 @@ class _Graph:
     """
 
     def __init__(self, runs: Iterable[Run], finished: Collection[str]) -> None:
-        self.runs = list(runs)
+        self.runs = list(dict.fromkeys(runs))
         self._waiting = dict.fromkeys(self.runs)  # in order
         self._active: set[str] = set()
         self._finished = set(finished)
@@ -360,7 +360,13 @@ def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
     if place.is_relative_to(Path.cwd()):
         place = place.relative_to(Path.cwd())
     name = data.identify(place)
-    return [run.with_fields(dataset=name) for run in runs]
+    moved = [run.with_fields(dataset=name) for run in runs]
+    if len(set(moved)) < len(moved):
+        raise InputError(
+            f"on {place}, several runs of the study become one: it trains on more than one data"
+            " set, choose with --only dataset=..."
+        )
+    return moved
 
 
 def states(runs: Iterable[Run], store: Store) -> list[tuple[Run, str, str]]:

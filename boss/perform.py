@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import filelock
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -100,11 +101,16 @@ def perform(
             saver.save()
             return "interrupted"
         saver.tell()
+        row = _run_row(run, place, training, dataset, labels, picks)
         if place.keep_networks:
-            kept = {"run": run.as_dict(), "teacher": training.teacher.state_dict()}
+            kept = {
+                "run": run.as_dict(),
+                "oracle": row["oracle"] or "",
+                "teacher": training.teacher.state_dict(),
+            }
             checkpoint.save(store.folder / "networks" / f"{run.id}.pt", kept)
         store.write(
-            _run_row(run, place, training, dataset, labels, picks),
+            row,
             evaluations=training.evaluations,
             class_evaluations=training.class_evaluations,
             labeled_images=_label_rows(dataset, labels, picks),
@@ -193,7 +199,8 @@ def training_data(
     labeled = dataset.train.subset(torch.tensor(labels.indices))
     labeled = replace(labeled, labels=torch.tensor(labels.labels))
     test = dataset.test
-    unseen = [i for i in held_out.tolist() if i not in set(labels.indices)]
+    in_labeled = set(labels.indices)
+    unseen = [i for i in held_out.tolist() if i not in in_labeled]
     validation = dataset.train.subset(unseen) if unseen else None
     if run.max_eval_images is not None:
         test = test.subset(torch.arange(min(len(test), run.max_eval_images)))
@@ -408,19 +415,17 @@ def _png(image: torch.Tensor) -> bytes:
 
 def _prediction_rows(
     run: Run, training: Training, dataset: data.Dataset, device: torch.device
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """What the last teacher, and the best network on the test set, take the images for."""
     best = copy.deepcopy(training.teacher)
     best.load_state_dict(training.best_weights)
     images = dataset.train.images[: run.max_eval_images].to(device)
-    rows = []
+    tables = []
     for name, network in (("last", training.teacher), ("best_test", best)):
         guesses, doubts = predict(network, images, precision=run.precision)
-        rows += [
-            {"network": name, "image_index": i, "guess": guess, "doubt": doubt}
-            for i, (guess, doubt) in enumerate(zip(guesses.tolist(), doubts.tolist(), strict=True))
-        ]
-    return rows
+        columns = {"guess": guesses.cpu().numpy(), "doubt": doubts.cpu().numpy()}
+        tables.append(pd.DataFrame(columns).assign(network=name, image_index=range(len(images))))
+    return pd.concat(tables, ignore_index=True)
 
 
 def device_name(device: torch.device) -> str:

@@ -56,7 +56,7 @@ TABLES: dict[str, pa.Schema] = {
         ("num_picks", INT, "how many of the labeled images were picked"),
         ("num_wrong_picks", INT, "picks whose guessed class is wrong: a diagnostic, never used"),
         ("stop_reason", TEXT, "why the picking ended: enough, or too few: and of which classes"),
-        ("oracle", TEXT, "hidden labels that the run profited from; empty: none"),
+        ("oracle", TEXT, "test labels or true labels of picks that it profited from; empty: none"),
         ("network", TEXT, "architecture: wrn-DEPTH-WIDTH"),
         ("num_parameters", INT, "trainable parameters of one network"),
         ("num_images", INT, "labeled images seen during training, repetitions counted"),
@@ -128,13 +128,19 @@ TABLES: dict[str, pa.Schema] = {
     "predictions": _schema(
         ("run_id", TEXT, "joins with runs"),
         ("network", TEXT, "last (teacher after the last step) or best_test (an oracle)"),
-        ("image_index", pa.int32(), "position in the training set"),
+        ("image_index", pa.int32(), "position in the training set (up to max_eval_images)"),
         ("guess", pa.int16(), "predicted class, image not augmented"),
         ("doubt", pa.float32(), "1 - probability of that class"),
     ),
 }  # fmt: skip
-# Read for self-training and refining only; a published store may leave it out.
-OPTIONAL_TABLES = ("predictions",)
+# What a finished run may lack. Predictions serve self-training and refining only, so a published
+# store may leave them out; both are younger than the other tables.
+OPTIONAL_TABLES = ("predictions", "labeled_images")
+# Columns of `runs` that are younger than others, with the value of the runs from before.
+YOUNGER = {
+    "parent": None, "round": 0, "picks_per_class": 0, "pick_labels": "pseudo", "rank_by": "last",
+    "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
+}  # fmt: skip
 
 
 class Store:
@@ -169,7 +175,9 @@ class Store:
         except OSError as error:
             raise InputError(f"cannot write results to {self.folder}: {error.strerror}") from error
 
-    def write(self, run: Mapping[str, Any], **tables: Iterable[Mapping[str, Any]]) -> None:
+    def write(
+        self, run: Mapping[str, Any], **tables: pd.DataFrame | Iterable[Mapping[str, Any]]
+    ) -> None:
         """Store the rows of one finished run, replacing any it had.
 
         Args:
@@ -180,9 +188,13 @@ class Store:
         run_id = run["run_id"]
         # `runs` comes last: its part is what makes the run count as finished.
         for table, rows in [*tables.items(), ("runs", [run])]:
-            part = pa.Table.from_pylist(
-                [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
-            )
+            if isinstance(rows, pd.DataFrame):
+                frame = rows.assign(run_id=run_id)
+                part = pa.Table.from_pandas(frame, TABLES[table], preserve_index=False, safe=False)
+            else:
+                part = pa.Table.from_pylist(
+                    [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
+                )
             write_atomically(
                 self.folder / table / f"{run_id}.parquet",
                 lambda path, part=part: pq.write_table(part, path, compression="zstd"),
@@ -235,6 +247,11 @@ class Store:
     def _read_part(self, path: Path, table: str) -> pa.Table | None:
         try:
             part = pq.read_table(path, partitioning=None)
+            if table == "runs" and "run_id" in part.column_names:
+                for name in YOUNGER.keys() - set(part.column_names):
+                    kind = TABLES["runs"].field(name).type
+                    values = pa.array([YOUNGER[name]] * len(part), kind)
+                    part = part.append_column(name, values)
             part = part.select(TABLES[table].names).cast(TABLES[table])
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             self.unreadable[path] = (str(error).splitlines() or [type(error).__name__])[0]

@@ -52,7 +52,7 @@ class Run:
     norm_momentum: float = 0.001  # share of a batch in the running statistics of batch norm
     num_validation: int = 0  # training images that are held out of the unlabeled ones
     num_evaluations: int = 20  # evenly spaced, the last one after the last step
-    max_eval_images: int | None = None  # evaluate on the first so many images only
+    max_eval_images: int | None = None  # evaluate on, and pick from, the first so many images only
     precision: str = "fp32"  # "fp32", "bf16" (autocast) or "fp64" (for tests)
     deterministic: bool = False  # refuse operations whose result varies from call to call
     options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)  # of the algorithm

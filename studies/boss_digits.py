@@ -6,7 +6,7 @@ The design of BOSS (Smith and Conovaloff 2020) on the data set that scikit-learn
 2. Prototypes: methods 0 and 4 on label sets selected from an embedding: the digits nearest to their
    class centroid (labels consulted; of ranks 1, 2 and 3); three label-free selections, each of
    which misses a class; and the random sets refined by what FixMatch's runs on them predicted (no
-   test label; `boss-study refine boss_digits`).
+   test label; `boss-study refine boss_digits --out FILE.json` with a --label-set for each of them).
 3. Self-training: round 1 from method 4 on the random sets, with 5 and 20 picks per class; and the
    two leaks of the released code at 20 (true labels, best network on the test set), as oracles.
    On the class-centroid sets all three parts together.

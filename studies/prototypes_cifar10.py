@@ -15,8 +15,8 @@ see that it works. Expect accuracy to rise with the bucket, and to spread widely
 What the kinds know differs: the buckets come from a model trained on all labels, class-centroid
 looks at the label of every training image, a person picked boss:N by eye, the other selections saw
 no label before they chose; some classes may have no image in those (see the sets' contact sheets).
-Deviations: those of boss_cifar10; both methods are trained with method 0's hyperparameters, so that
-they differ in nothing but the balancing.
+Deviations: those of boss_cifar10; both methods are trained with the hyperparameters of FixMatch, so
+that they differ in nothing but the balancing.
 """
 
 from boss.designs import BUDGETS

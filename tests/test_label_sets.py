@@ -263,7 +263,7 @@ def test_json_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "mine.txt has no image of class a, b, c"),
+        ("", "mine.txt has no image"),
         ("0\n3\n", "mine.txt has no image of class c"),
         ("0\nthree\n", "mine.txt, line 2: 'three' is not an integer"),
         ("0\n3.0\n", "line 2: '3.0' is not an integer"),
@@ -432,3 +432,10 @@ def test_svhn_without_extra_has_the_sets_of_svhn() -> None:
         labels[index] = c
     found = resolve("boss:4", dataset(labels, name="svhn_noextra"))
     assert found.indices == published()["svhn"]["boss:4"]
+
+
+def test_a_label_set_without_images_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    path.write_text(json.dumps({"indices": [], "uncovered": ["0", "1"]}))
+    with refused("has no image"):
+        resolve(f"file:{path}", dataset([0, 1]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from boss import data
-from boss.data.label_sets import resolve
+from boss.data.label_sets import consulted_labels, resolve
 from boss.errors import InputError
 from boss.perform import perform
 from boss.place import Place
@@ -241,6 +242,53 @@ def test_refining_on_other_data_is_refused(finished, digits, monkeypatch):
         make_refined(finished)
     with pytest.raises(InputError, match=r"ends in \.json"):
         make_refined(dataclasses.replace(finished, out=Path("x.txt")))
+
+
+def test_only_repeats_that_all_label_sets_have_count(store):
+    """With one repeat there is no agreement, so a set with fewer would look better than it is."""
+    before = refine(store).scores
+    add_run(store, "s0", 2, NO_CAT, (0.9, 0.9, 0.1))
+    pd.testing.assert_frame_equal(refine(store).scores, before)
+    add_run(store, "s2", 7, BALANCED, (1, 1, 1))
+    with pytest.raises(InputError, match="no repeat of fixmatch has finished on every label set"):
+        refine(store)
+
+
+@pytest.mark.parametrize("name", ["weight_decay", "teacher_decay", "precision", "num_evaluations"])
+def test_runs_that_differ_in_any_setting_are_refused(store, name):
+    value = "bf16" if name == "precision" else 3
+    add_run(store, "s2", 0, BALANCED, (1, 1, 1), **{name: value})
+    with pytest.raises(InputError, match=f"differ in {name}"):
+        refine(store)
+
+
+def test_the_file_to_be_written_is_no_source(finished):
+    """A refined set that was trained is left out when it is made anew, as before."""
+    first = make_refined(finished)
+    perform(
+        RUN.with_fields(label_set="select:s-fixmatch-refined"),
+        Place(results=finished.results, study="s"),
+    )
+    assert make_refined(dataclasses.replace(finished, overwrite=True)) == first
+
+
+def test_a_selection_of_the_package_is_not_hidden_by_default(finished):
+    with pytest.raises(InputError, match="is a selection of this package"):
+        make_refined(dataclasses.replace(finished, study="boss_digits"))
+
+
+def test_the_refined_set_says_whether_labels_were_consulted(finished):
+    assert consulted_labels("fixmatch:1@10")
+    assert consulted_labels("select:digits-kmeans-patches-class-centroid")
+    assert not consulted_labels("select:digits-kmeans-patches-typiclust")
+    assert consulted_labels("select:nowhere")
+    make_refined(finished)
+    assert json.loads(finished.file.read_text())["consulted_labels"]
+
+
+def test_nothing_finished_is_said(tmp_path):
+    with pytest.raises(InputError, match="no finished run in"):
+        refine(Store(tmp_path, "none"))
 
 
 def test_the_refined_set_of_the_package_is_made_of_the_reference_results(digits):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import torch
 from torch import nn
 
 from boss import perform as perform_module
+from boss.cli import main
 from boss.data import Dataset
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
 from boss.evaluate import evaluate, predict
-from boss.execute import Stop, execute
+from boss.execute import Stop, execute, on_data
 from boss.perform import labeled_images, perform, start_run, train_config, training_data
 from boss.place import Place
 from boss.seeds import stream
@@ -257,6 +259,18 @@ def test_the_child_of_a_finished_parent_needs_no_parent_in_the_list(place):
     assert outcome.state == "finished"
 
 
+def test_a_run_that_is_listed_twice_is_trained_once(place):
+    outcomes = execute([RUN, RUN, CHILD], place, ["cpu", "cpu"], Recorder(), Stop())
+    assert [o.run for o in outcomes] == [RUN, CHILD]
+
+
+def test_two_data_sets_on_one_file_are_refused(tmp_path):
+    x, y = np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 10
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(InputError, match="several runs of the study become one"):
+        on_data([RUN, RUN.with_fields(dataset="cifar10")], tmp_path / "mine.npz")
+
+
 def test_the_child_of_a_failed_parent_is_not_started(place):
     broken = dataclasses.replace(RUN, learning_rate=1e30)
     child = dataclasses.replace(broken, parent=broken, picks_per_class=3)
@@ -321,3 +335,54 @@ def test_a_label_set_carries_its_oracle():
     none = np.array([], dtype=np.int64)
     picks = Picks(none, none, none.astype(float), "enough")
     assert joined(base, picks, picks.guesses).oracle == "test accuracies"
+
+
+STUDY = """
+from boss.study import Run, Study
+
+BASE = dict(dataset="digits", label_set="fixmatch:1@10", repeat=0, network="wrn-7-1",
+            algorithm="fixmatch", num_images=80, batch_size=8, unlabeled_ratio=2,
+            teacher_decay=0.9, norm_momentum=0.1, num_evaluations=1, learning_rate=RATE)
+
+def runs(budget):
+    parent = Run(**BASE)
+    return [Run(**BASE, parent=parent, picks_per_class=3)]
+
+STUDY = Study(reproduces="nothing", runs=runs, default_budget="short")
+"""
+
+
+def boss_study(*arguments):
+    """The command, in this process; its workers are processes of their own."""
+    return main([*arguments, "--device", "cpu", "--workers", "1"])
+
+
+def test_the_command_trains_parents_that_are_not_listed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(STUDY.replace("RATE", "0.03"))
+    assert boss_study("run", "mine.py", "--only", "round=1") == 0
+    assert "2 of 2 runs finished" in capsys.readouterr().out
+    assert boss_study("run", "mine.py", "--keep-networks") == 0
+    assert "2 runs finished before their networks were to be kept" in capsys.readouterr().err
+
+    [parent] = [r for r in Store(Path("results"), "mine").read("runs").to_dict("records")
+                if r["round"] == 0]  # fmt: skip
+    for table in ("runs", "predictions"):
+        for path in Path("results/mine", table).glob("*.parquet"):
+            if (path.stem == parent["run_id"]) == (table == "predictions"):
+                path.write_bytes(b"spoilt") if table == "predictions" else path.unlink()
+    assert boss_study("run", "mine.py") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"self-training needs the predictions of {RUN.title}" in error
+    assert "missing" not in error  # it is there, and spoilt
+    assert "6 bytes" in error
+
+
+def test_the_command_says_why_a_child_was_not_started(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(STUDY.replace("RATE", "1e30"))
+    assert boss_study("run", "mine.py") == 1
+    out = capsys.readouterr().out
+    assert "not started: fixmatch fixmatch:1@10 #0 (round 1, +3 of fixmatch)" in out
+    assert "its parent fixmatch fixmatch:1@10 #0 has not finished" in out

@@ -7,7 +7,7 @@ import pytest
 
 from boss import store as store_module
 from boss.errors import InputError
-from boss.store import OPTIONAL_TABLES, TABLES, Store, data_dictionary, write_atomically
+from boss.store import OPTIONAL_TABLES, TABLES, YOUNGER, Store, data_dictionary, write_atomically
 
 
 def run_row(run_id, accuracy=0.5):
@@ -39,6 +39,30 @@ def test_rows_come_back_and_plain_pandas_reads_them(tmp_path):
     assert len(pd.read_parquet(tmp_path / "s" / "class_evaluations")) == 4
     assert store.read("evaluations", ["a"])["run_id"].unique().tolist() == ["a"]
     assert store.finished()["run_id"].tolist() == ["a", "b"]
+
+
+def test_runs_from_before_self_training_are_read(tmp_path):
+    """Without the younger columns and tables: they were of round 0."""
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    path = tmp_path / "s" / "runs" / "a.parquet"
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(list(YOUNGER)), path)
+    for table in OPTIONAL_TABLES:
+        (tmp_path / "s" / table / "a.parquet").unlink()
+    [row] = store.finished().to_dict("records")
+    assert (row["round"], row["num_picks"], row["pick_labels"]) == (0, 0, "pseudo")
+    assert pd.isna(row["parent"])
+    assert not store.unreadable
+
+
+def test_frames_are_written_as_rows_are(tmp_path):
+    store = Store(tmp_path, "s")
+    rows = [{"network": "last", "image_index": i, "guess": i % 3, "doubt": i / 7} for i in range(5)]
+    for name, content in (("a", rows), ("b", pd.DataFrame(rows))):
+        others = {t: [{}] for t in TABLES if t not in ("runs", "predictions")}
+        store.write(run_row(name), predictions=content, **others)
+    one, other = (store.read("predictions", [n]).drop(columns="run_id") for n in "ab")
+    pd.testing.assert_frame_equal(one, other)
 
 
 def test_writing_again_replaces(tmp_path):

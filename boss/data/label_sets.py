@@ -123,6 +123,8 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
             f" {dataset.train.fingerprint[:12]}"
         )
     indices, labels = file.indices, file.labels
+    if not indices:
+        raise InputError(f"label set {label_set} has no image")
     _check_indices(label_set, indices, len(true_labels))
     if labels is None:
         labels = true_labels[indices].tolist()
@@ -242,6 +244,23 @@ def _selection(name: str) -> Path:
     raise InputError(
         f"unknown selection {name!r}: {choices}; `boss-study select` writes them to {FOLDER}/"
     )
+
+
+def consulted_labels(label_set: str) -> bool:
+    """Whether labels of the training images beyond its own had a say in a label set.
+
+    They did in all but the label-free selections: a split takes one image of each class, a person
+    or a model ordered the images of a class. A file that does not say so counts as one that did.
+    """
+    family, _, rest = label_set.partition(":")
+    if family not in ("select", "file"):
+        return True
+    try:
+        path = _selection(rest) if family == "select" else Path(rest)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (InputError, OSError, ValueError):
+        return True
+    return not isinstance(content, dict) or bool(content.get("consulted_labels", True))
 
 
 def _read(path: Path) -> _File:

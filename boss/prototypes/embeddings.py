@@ -111,6 +111,26 @@ def embed(
     return [features[part] for part in parts]
 
 
+def oracle(spec: str) -> str:
+    """Which hidden labels an embedding profited from: those of a teacher's run; "" if none.
+
+    Raises:
+        InputError: the teacher's file is missing or no such file.
+    """
+    name, _, path = spec.partition(":")
+    if name != "teacher":
+        return ""
+    content = checkpoint.load(Path(path))
+    if content is None:
+        raise InputError(f"cannot read the network {path}")
+    run, found = content.get("run"), [str(content.get("oracle") or "")]
+    while isinstance(run, Mapping):
+        leaks = run.get("pick_labels") == "true" or run.get("rank_by") == "best_test"
+        found.append("the teacher's picks profited from hidden labels" if leaks else "")
+        run = run.get("parent")
+    return "; ".join(dict.fromkeys(filter(None, found)))
+
+
 def check(spec: str, dataset: Dataset) -> None:
     """See that an embedding can be had of these images; whether weights can be downloaded is open.
 

@@ -14,7 +14,7 @@ Dimensions: N training images, K classes, R repeats of a label set.
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ import pandas as pd
 from boss.errors import InputError, choose
 from boss.methods import method_name
 from boss.store import Store
+from boss.study import Run
 
 RULES = {
     "label-free": "agreement between repeats, balance and confidence on the unlabeled images",
@@ -80,6 +81,7 @@ def refine(
     failed_below: float = 0.5,
     budget: str | None = None,
     label_sets: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
 ) -> Refined:
     """Replace the prototypes of the failed classes of a label set by those of others.
 
@@ -92,7 +94,7 @@ def refine(
         rule: what a score is, a key of RULES; see `label_free_scores`.
         base: the label set to refine; the one of the highest mean score if None.
         budget: of the runs; needed if the study was run at several.
-        label_sets: those to choose from; all that were run if empty.
+        label_sets: those to choose from; all that were run if empty, but for those in leave_out.
 
     Raises:
         InputError: no such runs or label set, fewer than two label sets, runs that cannot be
@@ -101,7 +103,9 @@ def refine(
     choose(rule, dict.fromkeys(RULES), what="rule")
     if not 0 <= failed_below <= 1:
         raise InputError(f"failed_below must lie in [0, 1], not {failed_below}")
-    runs = comparable_runs(store, method=method, budget=budget, label_sets=label_sets)
+    runs = comparable_runs(
+        store, method=method, budget=budget, label_sets=label_sets, leave_out=leave_out
+    )
     images = store.read("labeled_images", runs["run_id"])
     names = class_names_of(store, runs)
     if rule == "label-free":
@@ -226,7 +230,12 @@ def oracle_scores(store: Store, runs: pd.DataFrame, class_names: tuple[str, ...]
 
 
 def comparable_runs(
-    store: Store, *, method: str, budget: str | None, label_sets: Sequence[str]
+    store: Store,
+    *,
+    method: str,
+    budget: str | None,
+    label_sets: Sequence[str],
+    leave_out: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The runs of round 0 of a method, one row each, that differ in label set and repeat only.
 
@@ -239,6 +248,8 @@ def comparable_runs(
         method_name(algorithm, json.loads(options))
         for algorithm, options in zip(runs["algorithm"], runs["options"], strict=True)
     ]
+    if not methods:
+        raise InputError(f"no finished run in {store.folder}")
     choose(method, dict.fromkeys(sorted(set(methods))), what=f"method in {store.folder}")
     runs = runs[np.array(methods) == method]
     if budget is not None:
@@ -248,10 +259,12 @@ def comparable_runs(
         choose(name, dict.fromkeys(runs["label_set"].unique()), what="label set with results")
     if label_sets:
         runs = runs[runs["label_set"].isin(label_sets)]
-    settings = ["budget", "dataset", "dataset_fingerprint", "network", "num_images", "options"]
-    settings += ["batch_size", "unlabeled_ratio", "learning_rate", "num_validation"]
-    for name in settings:
-        values = runs[name].unique()
+    else:
+        runs = runs[~runs["label_set"].isin(leave_out)]
+    own = {"label_set", "repeat", "parent", "picks_per_class", "pick_labels", "rank_by"}
+    settings = [f.name for f in fields(Run) if f.name not in own and f.name in runs]
+    for name in ["dataset_fingerprint", *settings]:
+        values = runs[name].drop_duplicates().tolist()
         if len(values) > 1:
             raise InputError(
                 f"runs of {method} in {store.folder} differ in {name}:"
@@ -260,7 +273,11 @@ def comparable_runs(
     if runs["label_set"].nunique() < 2:
         raise InputError(f"refining needs runs of {method} on two label sets or more")
     ordered: pd.DataFrame = runs.sort_values(["label_set", "repeat"], kind="stable")
-    return ordered.reset_index(drop=True)
+    # With more repeats a class is harder to agree on: the same ones of every label set.
+    repeats = set.intersection(*(set(r) for _, r in ordered.groupby("label_set")["repeat"]))
+    if not repeats:
+        raise InputError(f"no repeat of {method} has finished on every label set: use --label-set")
+    return ordered[ordered["repeat"].isin(repeats)].reset_index(drop=True)
 
 
 def class_names_of(store: Store, runs: pd.DataFrame) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boss import data
-from boss.data.label_sets import FOLDER
+from boss.data.label_sets import FOLDER, PACKAGE_FOLDER, consulted_labels
 from boss.errors import InputError
 from boss.prototypes.contact_sheet import Candidate, Row, contact_sheet
 from boss.prototypes.refine import RULES, Refined, refine
@@ -51,8 +51,13 @@ def make_refined(request: Request) -> list[str]:
     path = request.file
     if path.suffix != ".json":
         raise InputError(f"--out {path}: the name of a label set file ends in .json")
-    if path.exists() and not request.overwrite:
-        raise InputError(f"{path} exists: --force replaces it, --out names another file")
+    if request.out is None and (PACKAGE_FOLDER / path.name).exists():
+        raise InputError(
+            f"{path.stem} is a selection of this package: name another file with --out"
+        )
+    for there in (path, path.with_suffix(".png")):
+        if there.exists() and not request.overwrite:
+            raise InputError(f"{there} exists: --force replaces it, --out names another file")
     store = Store(request.results, request.study)
     refined = refine(
         store,
@@ -62,6 +67,7 @@ def make_refined(request: Request) -> list[str]:
         failed_below=request.failed_below,
         budget=request.budget,
         label_sets=request.label_sets,
+        leave_out=(f"select:{path.stem}",),
     )
     dataset = data.load(refined.dataset, request.data)
     if dataset.fingerprint != refined.fingerprint:
@@ -79,7 +85,7 @@ def make_refined(request: Request) -> list[str]:
         "runs": request.method,
         "base": refined.base,
         "failed_below": request.failed_below,
-        "consulted_labels": False,
+        "consulted_labels": any(map(consulted_labels, refined.sources)),
         "oracle": refined.oracle,
         "indices": list(refined.indices),
         "labels": list(refined.labels),
@@ -128,7 +134,7 @@ def _row(refined: Refined, dataset: data.Dataset) -> Row:
     ]
     return Row(
         method=f"{refined.base}, with {', '.join(replaced) or 'nothing replaced'}",
-        consulted_labels=bool(refined.oracle),
+        consulted_labels=any(map(consulted_labels, refined.sources)),
         uncovered=(),
         score_name=f"{refined.rule} score of the class where the image comes from",
         groups=groups,

@@ -203,7 +203,7 @@ def _content(request: Request, dataset: Dataset, chosen: Selection) -> dict[str,
         "seed": request.seed,
         "trim": request.trim,
         "rank": chosen.rank,
-        "oracle": "",  # no test label has a say
+        "oracle": embeddings.oracle(request.embedding),
         "indices": chosen.indices.tolist(),
         "classes": [names[label] for label in chosen.labels.tolist()],
         "uncovered": [names[k] for k in chosen.uncovered],
