@@ -33,23 +33,26 @@ def test_augmentation_on_the_gpu_equals_that_on_the_cpu(digits):
         assert torch.equal(found.cpu(), expected)
 
 
-def test_a_step_on_the_gpu_never_waits(digits):
-    in_child(_steps_without_waiting)
+@pytest.mark.parametrize("options", [None, {}, {"weigh_by": "predicted", "average_over": "used"}])
+def test_a_step_on_the_gpu_never_waits(digits, options):
+    """Of FixMatch (None) and of BOSS with these options."""
+    run = RUN if options is None else dataclasses.replace(RUN, algorithm="boss", options=options)
+    in_child(_steps_without_waiting, run)
 
 
-def _steps_without_waiting():
+def _steps_without_waiting(run):
     from boss import data
     from boss.perform import train_config
     from boss.train import train
     from tests.test_train import prepare_on
 
-    training, images = prepare_on(RUN, data.load("digits"), GPU)
+    training, images = prepare_on(run, data.load("digits"), GPU)
 
     def watch(t):
         # The first step builds tables; the check before a stop may wait. 76 steps are an epoch.
         torch.cuda.set_sync_debug_mode("error" if t.step < 80 else "default")
 
-    config = dataclasses.replace(train_config(RUN), num_images=8 * 200, num_evaluations=1)
+    config = dataclasses.replace(train_config(run), num_images=8 * 200, num_evaluations=1)
     stopped = not train(
         training, images, config, key=("k",), should_stop=lambda: training.step == 80, report=watch
     )
@@ -88,3 +91,19 @@ def test_the_gpu_learns_what_the_cpu_learns(tmp_path, precision):
         }
         means.append(Store(tmp_path, study).read("runs")["median_last_20_accuracy"].mean())
     assert means[1] == pytest.approx(means[0], abs=0.12)
+
+
+def test_self_training_on_the_gpu(tmp_path):
+    parent = dataclasses.replace(RUN, algorithm="boss", options={})
+    children = [
+        dataclasses.replace(RUN, options={}, parent=parent, picks_per_class=3, rank_by=rank_by)
+        for rank_by in ("last", "best_test")
+    ]
+    place = Place(results=tmp_path, study="s", keep_networks=True)
+    runs = [parent, *children]
+    outcomes = execute(runs, place, ["cuda:0", "cuda:0"], Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["finished"] * 3
+    table = Store(tmp_path, "s").read("predictions", [parent.id])
+    assert table["doubt"].between(0, 0.9).all()
+    assert len(table) == 2 * RUN.max_eval_images
+    assert len(list((tmp_path / "s" / "networks").glob("*.pt"))) == 3
