@@ -38,6 +38,8 @@ from .tables import (
     number,
     plus_minus,
     signed,
+    signed_interval,
+    wins,
     without_constant,
 )
 
@@ -143,12 +145,8 @@ def difference_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["compared with"] = numbers["baseline"]
     text["label sets"] = numbers["num_label_sets"]
     text["difference"] = column(numbers, signed, "difference_points")
-    text["95% interval"] = column(
-        numbers, lambda a, b: interval(a, b, signed), "difference_low", "difference_high"
-    )
-    text["wins / pairs"] = column(
-        numbers, lambda wins, n: f"{wins} / {n}" if n else "-", "num_wins", "num_pairs"
-    )
+    text["95% interval"] = column(numbers, signed_interval, "difference_low", "difference_high")
+    text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 
 
@@ -253,7 +251,7 @@ def class_balance_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["95% interval"] = column(numbers, interval, "low", "high")
     text["difference to fixmatch"] = column(numbers, signed, "difference")
     text["95% interval of the difference"] = column(
-        numbers, lambda a, b: interval(a, b, signed), "difference_low", "difference_high"
+        numbers, signed_interval, "difference_low", "difference_high"
     )
     text["pairs"] = numbers["num_pairs"].map(lambda n: str(n) if n else "-")
     return without_constant(text, ("experiment",))
@@ -321,12 +319,7 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
     right.set_xlabel("place of the class in its run, from the lowest")
     for axis in (left, right):
         axis.axhline(FAILED, color=GRAY, lw=1, ls=":")
-    handles = [
-        Line2D([], [], color=color(i), ls=dash(i), lw=1.8, label=variant)
-        for i, variant in enumerate(variants)
-    ]
-    columns = legend_columns(variants)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    method_legend(figure, variants)
     return figure
 
 
@@ -348,6 +341,15 @@ def effective_classes(curves: pd.DataFrame) -> pd.DataFrame:
     wide = wide.reindex(pd.MultiIndex.from_frame(curves[names].drop_duplicates()))  # their order
     found = {name: statistics.effective_number(wide[name].to_numpy(dtype=float)) for name in COUNTS}
     return pd.DataFrame(found, index=wide.index).reset_index()
+
+
+def method_legend(figure: Figure, variants: list[str]) -> None:
+    """The color and dash of each method, below all panels."""
+    handles = [
+        Line2D([], [], color=color(i), ls=dash(i), lw=1.8, label=variant)
+        for i, variant in enumerate(variants)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(variants))
 
 
 def effective_figure(table: pd.DataFrame, num_classes: int, title: str) -> Figure:
@@ -381,12 +383,7 @@ def effective_figure(table: pd.DataFrame, num_classes: int, title: str) -> Figur
             low, high = np.maximum(mean - sd, 1), np.minimum(mean + sd, num_classes)
             axis.fill_between(x, low, high, color=color(position), alpha=0.13, lw=0)
             axis.plot(x, mean, color=color(position), ls=dash(position), lw=1.5)
-    handles = [
-        Line2D([], [], color=color(i), ls=dash(i), lw=1.8, label=variant)
-        for i, variant in enumerate(variants)
-    ]
-    columns = legend_columns(variants)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    method_legend(figure, variants)
     return figure
 
 

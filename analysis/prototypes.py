@@ -25,6 +25,7 @@ from .tables import (
     number,
     plus_minus,
     signed,
+    signed_interval,
     without_constant,
 )
 
@@ -96,7 +97,7 @@ def families_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["95% interval"] = column(numbers, interval, "low", "high")
     text[f"difference to {RANDOM}"] = column(numbers, signed, "difference_points")
     text["95% interval of the difference"] = column(
-        numbers, lambda a, b: interval(a, b, signed), "difference_low", "difference_high"
+        numbers, signed_interval, "difference_low", "difference_high"
     )
     return without_constant(text)
 

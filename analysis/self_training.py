@@ -16,7 +16,16 @@ from . import statistics
 from .figures import ACCURACY, LIGHT, color, dash, set_title, unbroken
 from .load import GROUP, HYPERPARAMETERS, ORACLE_MARK, PICKING, Results, plain_options
 from .parts import Part, Picture, Table, by_experiment
-from .tables import column, interval, number, plural, plus_minus, signed, without_constant
+from .tables import (
+    column,
+    number,
+    plural,
+    plus_minus,
+    signed,
+    signed_interval,
+    wins,
+    without_constant,
+)
 
 ENOUGH = "enough"  # the stop reason of a run that got all the picks it asked for
 HONEST = {"pick_labels": "pseudo", "rank_by": "last"}
@@ -152,10 +161,8 @@ def gains_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["parent's accuracy"] = column(numbers, number, "parent_percent")
     text["accuracy"] = column(numbers, number, "child_percent")
     text["gain"] = column(numbers, signed, "gain_points")
-    text["95% interval"] = column(numbers, lambda a, b: interval(a, b, signed), "low", "high")
-    text["wins / pairs"] = column(
-        numbers, lambda wins, n: f"{wins} / {n}" if n else "-", "num_wins", "num_pairs"
-    )
+    text["95% interval"] = column(numbers, signed_interval, "low", "high")
+    text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     text["picks"] = column(numbers, number, "picks_mean")
     text["wrong picks, %"] = column(numbers, number, "wrong_picks_percent")
     text["runs with too few (classes)"] = column(
@@ -219,7 +226,7 @@ def leak_effects_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text = numbers[[*GROUP]].copy()
     text["label sets"] = numbers["num_label_sets"]
     text["what it adds"] = column(numbers, signed, "difference_points")
-    text["95% interval"] = column(numbers, lambda a, b: interval(a, b, signed), "low", "high")
+    text["95% interval"] = column(numbers, signed_interval, "low", "high")
     text["wins / pairs"] = column(numbers, lambda w, n: f"{w} / {n}", "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 

@@ -64,6 +64,16 @@ def interval(low: float, high: float, write: Callable[[float], str] = number) ->
     return "-" if math.isnan(low) else f"[{write(low)}, {write(high)}]"
 
 
+def signed_interval(low: float, high: float) -> str:
+    """An interval of a difference, with its signs."""
+    return interval(low, high, signed)
+
+
+def wins(num_wins: int, num_pairs: int) -> str:
+    """How many of the pairs were won."""
+    return f"{num_wins} / {num_pairs}" if num_pairs else "-"
+
+
 def column(table: pd.DataFrame, write: Callable[..., str], *names: str) -> list[str]:
     """One text per row, written from the named columns."""
     return [write(*row) for row in zip(*(table[name] for name in names), strict=True)]
@@ -213,9 +223,7 @@ def protocols_text(numbers: pd.DataFrame) -> pd.DataFrame:
             numbers, plus_minus, f"{short}_mean_percent", f"{short}_sd_percent"
         )  # fmt: skip
     text["best - last"] = column(numbers, signed, "optimism_points")
-    text["95% interval"] = column(
-        numbers, lambda a, b: interval(a, b, signed), "optimism_low", "optimism_high"
-    )
+    text["95% interval"] = column(numbers, signed_interval, "optimism_low", "optimism_high")
     return without_constant(text)
 
 
@@ -295,11 +303,9 @@ def algorithms_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["compared with"] = numbers["baseline"].replace("", "-")
     text["difference"] = column(numbers, signed, "difference_points")
     text["95% interval of the difference"] = column(
-        numbers, lambda a, b: interval(a, b, signed), "difference_low", "difference_high"
+        numbers, signed_interval, "difference_low", "difference_high"
     )
-    text["wins / pairs"] = column(
-        numbers, lambda wins, n: f"{wins} / {n}" if n else "-", "num_wins", "num_pairs"
-    )
+    text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -137,10 +137,7 @@ def _select_arguments(command: argparse.ArgumentParser) -> None:
         help="class-centroid, kmeans-centroid, typiclust, k-medoids or random (repeatable: a file"
         " for each, and one contact sheet to compare them)",
     )  # fmt: skip
-    command.add_argument(
-        "--data", type=Path, metavar="DIR|FILE.npz",
-        help="folder of data sets (default: $BOSS_DATA or data/), or the file with CIFAR-10",
-    )  # fmt: skip
+    _data_argument(command)
     command.add_argument(
         "--out", type=Path, metavar="FILE.json",
         help="(default: label_sets/DATASET-E-M.json, found as label_set='select:DATASET-E-M')",
@@ -171,6 +168,13 @@ def _select_arguments(command: argparse.ArgumentParser) -> None:
     _results_argument(command)
 
 
+def _data_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data", type=Path, metavar="DIR|FILE.npz",
+        help="folder of data sets (default: $BOSS_DATA or data/), or the file with CIFAR-10",
+    )  # fmt: skip
+
+
 def _refine_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "study", metavar="STUDY", help="a study with results on several label sets"
@@ -193,10 +197,7 @@ def _refine_arguments(command: argparse.ArgumentParser) -> None:
         "--failed-below", type=_share, default=0.5, metavar="SCORE", help="(default: 0.5)"
     )
     command.add_argument("--budget", choices=BUDGETS, help="of the runs, if there are several")
-    command.add_argument(
-        "--data", type=Path, metavar="DIR|FILE.npz",
-        help="folder of data sets (default: $BOSS_DATA or data/), or the file with CIFAR-10",
-    )  # fmt: skip
+    _data_argument(command)
     command.add_argument(
         "--out", type=Path, metavar="FILE.json",
         help="(default: label_sets/STUDY-M-refined.json, found as label_set='select:...')",
@@ -528,10 +529,15 @@ def _import_analysis() -> types.ModuleType:
 
 
 def _data(arguments: argparse.Namespace) -> int:
+    function = _fetch_data if arguments.action == "fetch" else _check_data
+    return _print_lines(function, arguments.name, arguments.data)
+
+
+def _print_lines(function: Callable[..., list[str]], *arguments: Any) -> int:
+    """Call a function that needs torch in a process of its own and print what it returns."""
     from boss.execute import in_child
 
-    function = _fetch_data if arguments.action == "fetch" else _check_data
-    for line in in_child(function, arguments.name, arguments.data):
+    for line in in_child(function, *arguments):
         print(line)
     return 0
 
@@ -550,11 +556,7 @@ def _fetch_data(name: str, folder: Path | None) -> list[str]:
 
 
 def _select(arguments: argparse.Namespace) -> int:
-    from boss.execute import in_child
-
-    for line in in_child(_make_label_sets, arguments):
-        print(line)
-    return 0
+    return _print_lines(_make_label_sets, arguments)
 
 
 def _make_label_sets(arguments: argparse.Namespace) -> list[str]:
@@ -580,11 +582,7 @@ def _make_label_sets(arguments: argparse.Namespace) -> list[str]:
 
 
 def _refine(arguments: argparse.Namespace) -> int:
-    from boss.execute import in_child
-
-    for line in in_child(_make_refined, arguments):
-        print(line)
-    return 0
+    return _print_lines(_make_refined, arguments)
 
 
 def _make_refined(arguments: argparse.Namespace) -> list[str]:
