@@ -4,32 +4,66 @@ A new algorithm is a row in CASES. Dimensions: B labeled, U unlabeled, K classes
 """
 
 import copy
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from boss import models
-from boss.algorithms import ALGORITHMS, Batch, Context, build, hyperparameters
+from boss.algorithms import ALGORITHMS, Batch, Context, Sizes, build, hyperparameters
 from boss.augment import to_float
 from boss.errors import InputError
 from boss.seeds import stream
 from boss.train import make_teacher
 
 B, MU = 4, 7  # so that classes are predicted and used unequally often
+JOINT, LABELED = "labeled and all views", "labeled"
 
-# name -> for every hyperparameter, a value that must change the loss or the gradient
-CASES: dict[str, dict[str, object]] = {
-    "boss": {
-        "threshold": 0.999,
-        "max_drop": 0.0,
-        "weigh_by": "none",
-        "unlabeled_weight": 0.5,
-        "average_over": "used",
-    },
-    "fixmatch": {"threshold": 0.999, "unlabeled_weight": 0.5},
-    "supervised": {},
+
+class Case(NamedTuple):
+    """What the contract has to know of an algorithm.
+
+    Attributes:
+        changes: for every hyperparameter, a value that must change the loss or the gradient.
+        statistics: the one pass that moves running statistics: JOINT or LABELED, by its images, or
+            the position among the student's passes of a step, such as 2 or -1.
+        learned: for every view the images that get a gradient: "none", "used" (in the loss) or
+            "all".
+        with_options: other options that a change needs to have an effect.
+    """
+
+    changes: dict[str, object]
+    statistics: str | int = JOINT
+    learned: tuple[str, ...] = ("none", "used")
+    with_options: Mapping[str, dict[str, object]] = MappingProxyType({})
+
+
+CASES: dict[str, Case] = {
+    "boss": Case(
+        {
+            "threshold": 0.999,
+            "max_drop": 0.0,
+            "weigh_by": "none",
+            "unlabeled_weight": 0.5,
+            "average_over": "used",
+        }
+    ),
+    "fixmatch": Case(
+        {
+            "threshold": 0.999,
+            "unlabeled_weight": 0.5,
+            "temperature": 0.5,
+            "labels": "soft",
+            "label_view": "strong",
+            "prediction_view": "weak",
+        }
+    ),
+    "supervised": Case({"smoothing": 0.1}, statistics=LABELED, learned=()),
 }
 SYNCHRONIZING = (
     *("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique"),
@@ -51,13 +85,13 @@ class NoSynchronization(TorchDispatchMode):
 
 
 def network(seed=0, *, double=True):
-    made = models.build(
+    built = models.build(
         "wrn-7-1", channels=1, num_classes=10, norm_momentum=0.1, generator=stream(seed)
     )
-    made = made.double() if double else made
+    built = built.double() if double else built
     with torch.no_grad():
-        made.classify.weight.mul_(30)  # so that some predictions are confident
-    return made.train()
+        built.classify.weight.mul_(30)  # so that some predictions are confident
+    return built.train()
 
 
 def batch_of(digits, algorithm, *, requires_grad=False):
@@ -65,13 +99,39 @@ def batch_of(digits, algorithm, *, requires_grad=False):
     pick = torch.randperm(len(images), generator=stream("pick"))
     u_index = pick[B : B + B * MU] if algorithm.views else pick[:0]
     views = []
-    for i, _ in enumerate(algorithm.views):
+    for i, kind in enumerate(algorithm.views):
         x = to_float(images[u_index], dtype=torch.float64)
-        # Views differ, as augmented ones do.
-        x = x + 0.2 * torch.randn(x.shape, generator=stream("view", i), dtype=x.dtype)
+        # Views differ, as augmented ones do, and strong ones more.
+        noise = torch.randn(x.shape, generator=stream("view", i), dtype=x.dtype)
+        x = x + {"none": 0.0, "weak": 0.2, "strong": 0.21}[kind] * noise
         views.append(x.requires_grad_(requires_grad))
     x = to_float(images[pick[:B]], dtype=torch.float64)
+    x = x + (0.1 if algorithm.labeled_view == "strong" else 0.0)
     return Batch(x, labels[pick[:B]], tuple(views), u_index)
+
+
+def made(name, options=None, *, num_features=32, double=True):
+    """An algorithm, ready for its first step."""
+    algorithm = build(name, options or {})
+    sizes = Sizes(num_classes=10, num_features=num_features, num_unlabeled=1201)
+    algorithm.allocate(sizes, stream("allocate"))
+    return algorithm.double() if double else algorithm
+
+
+class Linear(nn.Module):
+    """A network without batch norm, whose rows do not see each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.classify = nn.Linear(64, 10).double()
+        with torch.no_grad():
+            self.classify.weight.normal_(0, 1, generator=stream("weights"))
+
+    def features(self, x):
+        return x.flatten(1)
+
+    def forward(self, x):
+        return self.classify(self.features(x))
 
 
 def context_of(student, progress=0.5):
@@ -89,12 +149,13 @@ def name(request):
 
 def test_every_algorithm_has_a_row_here():
     assert CASES.keys() == ALGORITHMS.keys()
-    for name, values in CASES.items():
-        assert values.keys() == hyperparameters(name).keys()
+    for name, case in CASES.items():
+        assert case.changes.keys() == hyperparameters(name).keys()
+        assert len(case.learned) == len(build(name, {}).views)
 
 
 def test_a_gradient_reaches_every_parameter(name, digits):
-    algorithm, student = build(name, {}), network()
+    algorithm, student = made(name), network()
     total(algorithm.loss(batch_of(digits, algorithm), context_of(student))).backward()
     for key, parameter in [*student.named_parameters(), *algorithm.named_parameters()]:
         assert parameter.grad is not None, key
@@ -102,7 +163,7 @@ def test_a_gradient_reaches_every_parameter(name, digits):
 
 
 def test_the_teacher_is_left_alone(name, digits):
-    algorithm, student = build(name, {}), network()
+    algorithm, student = made(name), network()
     context = context_of(student)
     before = copy.deepcopy(list(context.teacher.parameters()))
     total(algorithm.loss(batch_of(digits, algorithm), context)).backward()
@@ -113,35 +174,31 @@ def test_the_teacher_is_left_alone(name, digits):
 
 
 def test_targets_carry_no_gradient(name, digits):
-    """Through a network without batch norm, whose rows do not see each other."""
-    algorithm = build(name, {})
+    algorithm = made(name, num_features=64)
     if not algorithm.views:
         pytest.skip("no targets")
-    student = nn.Sequential(nn.Flatten(), nn.Linear(64, 10).double())
-    with torch.no_grad():
-        student[1].weight.normal_(0, 1, generator=stream("weights"))
     batch = batch_of(digits, algorithm, requires_grad=True)
-    losses = algorithm.loss(batch, context_of(student))
+    losses = algorithm.loss(batch, context_of(Linear()))
     assert losses.used.sum() > 0
     total(losses).backward()
-    weak, strong = batch.u
-    assert weak.grad is None or not weak.grad.any()
-    reached = strong.grad.flatten(1).abs().sum(1) > 0
-    assert torch.equal(reached, losses.used > 0)
+    expected = {"none": torch.zeros(B * MU) > 0, "used": losses.used > 0, "all": losses.used >= 0}
+    for view, learned in zip(batch.u, CASES[name].learned, strict=True):
+        gradient = torch.zeros_like(view) if view.grad is None else view.grad
+        assert torch.equal(gradient.flatten(1).abs().sum(1) > 0, expected[learned])
 
 
 def test_the_global_random_state_has_no_say(name, digits):
     results = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        algorithm = build(name, {})
+        algorithm = made(name)
         batch = batch_of(digits, algorithm)
         results.append(total(algorithm.loss(batch, context_of(network()))).item())
     assert results[0] == results[1]
 
 
 def test_nothing_waits_for_the_device(name, digits):
-    algorithm, student = build(name, {}), network()
+    algorithm, student = made(name), network()
     batch, context = batch_of(digits, algorithm), context_of(student)
     with NoSynchronization():
         total(algorithm.loss(batch, context)).backward()
@@ -163,29 +220,59 @@ def test_the_detector_of_synchronization_detects():
             offense()
 
 
-def test_running_statistics_come_from_one_joint_pass(name, digits):
-    algorithm, student, expected = build(name, {}), network(), network()
-    batch = batch_of(digits, algorithm)
-    algorithm.loss(batch, context_of(student))
-    expected(torch.cat([batch.x, *batch.u]))
-    for (key, mine), theirs in zip(student.named_buffers(), expected.buffers(), strict=True):
-        torch.testing.assert_close(mine, theirs, msg=key)
+def test_running_statistics_come_from_one_pass(name, digits):
+    algorithm, student = made(name), network()
+    batch, context = batch_of(digits, algorithm), context_of(student)
+    passes = []  # images, and whether the statistics moved
+    before = [student.norm.running_mean.clone()]
+
+    def note(module, inputs, output):
+        moved = not torch.equal(before[-1], module.running_mean)
+        before.append(module.running_mean.clone())
+        passes[-1] = (passes[-1], moved)
+
+    student.register_forward_pre_hook(lambda module, inputs: passes.append(inputs[0]))
+    student.norm.register_forward_hook(note)
+    features = student.features
+    student.features = lambda x: (
+        features(x)
+        if passes and isinstance(passes[-1], Tensor)
+        else (passes.append(x), features(x))[1]
+    )
+    algorithm.loss(batch, context)
+    moving = [i for i, (_, moved) in enumerate(passes) if moved]
+    assert len(moving) == 1
+    images = passes[moving[0]][0]
+    match CASES[name].statistics:
+        case int(position):
+            assert moving == [range(len(passes))[position]]
+        case "labeled":
+            assert torch.equal(images, batch.x)
+        case _:
+            assert torch.equal(images, torch.cat([batch.x, *batch.u]))
     assert student.norm.num_batches_tracked == 1
+    # What the reference's batch norm comes to: a share of this pass, the rest as it was.
+    expected = network()
+    expected(images)
+    torch.testing.assert_close(student.norm.running_mean, expected.norm.running_mean)
+    torch.testing.assert_close(student.norm.running_var, expected.norm.running_var)
+    assert all(m.track_running_stats for m in student.modules() if isinstance(m, _BatchNorm))
 
 
 def test_every_hyperparameter_matters(name, digits):
     def gradient(options):
-        algorithm, student = build(name, options), network()
+        algorithm, student = made(name, options), network()
         total(algorithm.loss(batch_of(digits, algorithm), context_of(student))).backward()
         return torch.cat([p.grad.flatten() for p in student.parameters()])
 
-    default = gradient({})
-    for key, value in CASES[name].items():
-        assert not torch.equal(default, gradient({key: value})), key
+    case = CASES[name]
+    for key, value in case.changes.items():
+        others = case.with_options.get(key, {})
+        assert not torch.equal(gradient(others), gradient({**others, key: value})), key
 
 
 def test_shapes_and_types(name, digits):
-    algorithm = build(name, {})
+    algorithm = made(name)
     losses = algorithm.loss(batch_of(digits, algorithm), context_of(network()))
     num = B * MU if algorithm.views else 0
     assert losses.supervised.shape == losses.unsupervised.shape == ()
@@ -195,7 +282,7 @@ def test_shapes_and_types(name, digits):
 
 
 def test_half_precision_logits_give_single_precision_losses(name, digits):
-    algorithm, student = build(name, {}), network(double=False)
+    algorithm, student = made(name, double=False), network(double=False)
     batch = batch_of(digits, algorithm)
     batch = batch._replace(x=batch.x.float(), u=tuple(u.float() for u in batch.u))
     with torch.autocast("cpu", torch.bfloat16):

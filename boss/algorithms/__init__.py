@@ -6,14 +6,24 @@ A new algorithm is a file in this folder, a line in the table and a row in tests
 import inspect
 from collections.abc import Mapping
 
-from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
+from boss.algorithms.base import VIEWS, Algorithm, Batch, Context, Sizes, StepLoss
 from boss.algorithms.boss import BOSS
 from boss.algorithms.fixmatch import FixMatch
 from boss.algorithms.supervised import Supervised
 from boss.errors import InputError, choose
 from boss.study import Scalar, of_type
 
-__all__ = ["ALGORITHMS", "Algorithm", "Batch", "Context", "StepLoss", "build"]
+__all__ = [
+    "ALGORITHMS",
+    "VIEWS",
+    "Algorithm",
+    "Batch",
+    "Context",
+    "Sizes",
+    "StepLoss",
+    "build",
+    "hyperparameters",
+]
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "boss": BOSS,

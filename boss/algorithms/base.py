@@ -8,16 +8,20 @@ steps is a buffer, a head that it trains beside the student a submodule: both ar
 """
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+# How an image is augmented before an algorithm sees it: not at all; mirrored and shifted; that, and
+# then distorted by the policy of the run (`Run.augmentation`).
+VIEWS = ("none", "weak", "strong")
 
 
 class Batch(NamedTuple):
     """The images of one step. No true class of an unlabeled image is among them."""
 
-    x: Tensor  # labeled images, weakly augmented (B, C, H, W) in [-1, 1]
+    x: Tensor  # labeled images, augmented as `Algorithm.labeled_view` (B, C, H, W) in [-1, 1]
     y: Tensor  # their classes (B,)
     u: tuple[Tensor, ...]  # the unlabeled images once per view, each (U, C, H, W) in [-1, 1]
     u_index: Tensor  # their positions in the unlabeled set (U,)
@@ -41,13 +45,30 @@ class StepLoss(NamedTuple):
     used: Tensor  # 0/1, which of them count in the loss (U,)
 
 
+class Sizes(NamedTuple):
+    """What the state of an algorithm may depend on."""
+
+    num_classes: int  # K
+    num_features: int  # of `student.features(images)`
+    num_unlabeled: int  # images in the unlabeled set
+
+
 class Algorithm(nn.Module, abc.ABC):
     """A loss and what it needs. Subclasses are final; hyperparameters are arguments of __init__.
 
-    views: how the unlabeled images are augmented, one entry for each view ("weak" or "strong").
+    views: how the unlabeled images are augmented, one of `VIEWS` for each view.
+    labeled_view: how the labeled ones are.
     """
 
-    views: ClassVar[tuple[str, ...]]
+    views: tuple[str, ...]
+    labeled_view: str = "weak"
+
+    def allocate(self, sizes: Sizes, generator: torch.Generator) -> None:
+        """Make the buffers and heads, once, before the first step. Most algorithms have none.
+
+        Args:
+            generator: draws initial weights, on the CPU.
+        """
 
     @abc.abstractmethod
     def loss(self, batch: Batch, context: Context) -> StepLoss:

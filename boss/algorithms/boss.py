@@ -3,7 +3,7 @@
 Dimensions: B labeled images, U = mu * B unlabeled ones, K classes.
 """
 
-from typing import ClassVar, final
+from typing import final
 
 from torch import Tensor
 
@@ -47,7 +47,7 @@ class BOSS(Algorithm):
         average_over: "all" unlabeled images of the batch or those "used" (0 if there are none).
     """
 
-    views: ClassVar[tuple[str, ...]] = ("weak", "strong")
+    views = ("weak", "strong")
 
     def __init__(
         self,

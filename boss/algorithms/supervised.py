@@ -1,23 +1,41 @@
-"""The baseline that every semi-supervised method has to beat: the labeled images alone."""
+"""The baseline that every semi-supervised method has to beat: the labeled images alone.
 
-from typing import ClassVar, final
+Dimensions: B labeled images, K classes.
+"""
+
+from typing import final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
+from boss.errors import InputError
 from boss.losses import cross_entropy
 
 
 @final
 class Supervised(Algorithm):
-    """Mean cross entropy on the weakly augmented labeled images; unlabeled ones are never seen."""
+    """Mean cross entropy on the weakly augmented labeled images; unlabeled ones are never seen.
 
-    views: ClassVar[tuple[str, ...]] = ()
+        loss = mean CE((1 - smoothing) y + smoothing / K, x)
 
-    def __init__(self) -> None:
+    With a few labels it is the baseline, with all of them the fully supervised reference; then the
+    reference code of FixMatch (its fs_baseline) smooths by 0.001 on CIFAR-10 and by 0.01 on SVHN,
+    and trains by Adam. Deviation: that code subtracts smoothing * (label - 1 / K) from the one-hot
+    label, which is the same.
+
+    Args:
+        smoothing: how much of the label is spread evenly over all classes, in [0, 1).
+    """
+
+    views = ()
+
+    def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= smoothing < 1:
+            raise InputError(f"smoothing must lie in [0, 1), not {smoothing}")
+        self.smoothing = smoothing
 
     def loss(self, batch: Batch, context: Context) -> StepLoss:
         logits = context.student(batch.x)
-        supervised = cross_entropy(logits, batch.y).mean()
+        supervised = cross_entropy(logits, batch.y, smoothing=self.smoothing).mean()
         return StepLoss(
             supervised=supervised,
             unsupervised=supervised.new_zeros(()),
