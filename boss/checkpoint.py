@@ -7,7 +7,7 @@ import torch
 
 from boss.store import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
-from boss.study import BUDGETS, Run, Study, find, load, select, with_parents
+from boss.study import BUDGETS, Run, Study, find, load, select, titles, with_parents
 
 if TYPE_CHECKING:
     from boss.place import Place
@@ -100,7 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_data)
     command.add_argument("action", choices=("check", "fetch"), metavar="check|fetch")
     command.add_argument(
-        "name", metavar="NAME", help="digits, cifar10, svhn, svhn_noextra or a file FILE.npz"
+        "name",
+        metavar="NAME",
+        help="digits, cifar10, cifar100, svhn, svhn_noextra, stl10, a file FILE.npz or image files"
+        " in folder:PATH[@SIZE]",
     )
     command.add_argument("--data", type=Path, metavar="DIR", help="its folder (default: data/)")
 
@@ -118,7 +121,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("study", metavar="STUDY", help="a name from `list`, or a .py file")
     command.add_argument("--budget", choices=BUDGETS, help="how long to train (see `list`)")
     command.add_argument(
-        "--data", type=Path, metavar="DIR|FILE.npz",
+        "--data", type=Path, metavar="DIR|FILE.npz|folder:PATH[@SIZE]",
         help="folder of data sets (default: $BOSS_DATA or data/), or a data set of your own",
     )  # fmt: skip
     _results_argument(command)
@@ -126,7 +129,10 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 def _select_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "dataset", metavar="DATASET", help="digits, cifar10, svhn, svhn_noextra or a file FILE.npz"
+        "dataset",
+        metavar="DATASET",
+        help="digits, cifar10, cifar100, svhn, svhn_noextra, stl10, a file FILE.npz or image files"
+        " in folder:PATH[@SIZE]",
     )
     command.add_argument(
         "--embedding", required=True, metavar="E",
@@ -294,8 +300,11 @@ def _run(arguments: argparse.Namespace) -> int:
     study = _load(arguments.study)
     runs = with_parents(select(study.enumerate(arguments.budget), arguments.only))
     if arguments.dry_run:
+        names = titles(runs)
+        width = max(32, *map(len, names.values()))
         for run in runs:
-            print(f"{run.id}  {run.title:<32} {run.budget} {run.network} {run.num_steps:,} steps")
+            title = f"{names[run.id]:<{width}}"
+            print(f"{run.id}  {title} {run.budget} {run.network} {run.num_steps:,} steps")
         print(f"{study.name}: {_cost(runs)}")
         return 0
 
@@ -352,17 +361,18 @@ def _run(arguments: argparse.Namespace) -> int:
     failed = [o for o in outcomes if o.state == "failed"]
     num_finished = len(done) + states.count("finished")
     _say(f"{study.name}: {num_finished} of {len(runs)} runs finished in {store.folder}")
+    names = titles(runs)
     for outcome in failed:
-        _say(f"failed: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
+        _say(f"failed: {names[outcome.run.id]} ({outcome.run.id}): {outcome.error}")
         if outcome.traceback:
             print(outcome.traceback.rstrip(), file=sys.stderr)
     for outcome in left:
         if outcome.error:
-            _say(f"{outcome.state}: {outcome.run.title} ({outcome.run.id}): {outcome.error}")
+            _say(f"{outcome.state}: {names[outcome.run.id]} ({outcome.run.id}): {outcome.error}")
     if left:
         why = "Stopped" if stop.signals else "Time limit reached" if stop.time_is_up else "Waiting"
-        titles = ", ".join(o.run.title for o in left[:3]) + (", ..." if len(left) > 3 else "")
-        _say(f"{why}: {len(left)} runs left ({titles}). Run the same command to continue.")
+        some = ", ".join(names[o.run.id] for o in left[:3]) + (", ..." if len(left) > 3 else "")
+        _say(f"{why}: {len(left)} runs left ({some}). Run the same command to continue.")
     spent = [seconds for took in display.durations.values() for seconds in took]
     if spent:
         _say(f"{len(spent)} runs took {duration(sum(spent) / len(spent))} each on average")
@@ -463,8 +473,10 @@ def _status(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results, study.name)
     rows = states(on_data(study.enumerate(arguments.budget), arguments.data), store)
     _warn_of_unreadable(store.unreadable)
+    names = titles(run for run, _, _ in rows)
+    width = max(32, *map(len, names.values()))
     for run, state, detail in rows:
-        print(f"{run.id}  {run.title:<32} {state:<12} {detail}".rstrip())
+        print(f"{run.id}  {names[run.id]:<{width}} {state:<12} {detail}".rstrip())
     counts = {state: 0 for _, state, _ in rows}
     for _, state, _ in rows:
         counts[state] += 1
@@ -499,6 +511,7 @@ def _report(arguments: argparse.Namespace) -> int:
             arguments.results,
             reference=None if _same(reference, arguments.results) else reference,
             published=study.published,
+            comparisons=study.comparisons,
             reproduces=study.reproduces,
             description=study.description,
         )

@@ -10,11 +10,13 @@ from boss.errors import InputError
 from boss.study import Run
 
 STEM_FILTERS = 16
-IMAGE_SHAPES = {  # channels, pixels along a side
-    "digits": (1, 8),
-    "cifar10": (3, 32),
-    "svhn": (3, 32),
-    "svhn_noextra": (3, 32),
+IMAGE_SHAPES = {  # channels, pixels along a side, classes
+    "digits": (1, 8, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "svhn": (3, 32, 10),
+    "svhn_noextra": (3, 32, 10),
+    "stl10": (3, 96, 10),
 }
 
 # The fastest full FixMatch run that a public PyTorch implementation reports: WRN-28-2, B 64, mu 7,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from boss.cost import duration
 from boss.execute import Outcome
-from boss.study import Run
+from boss.study import Run, titles
 
 PLAIN_SECONDS = 30.0  # between two plain lines about the same run
 
@@ -59,10 +59,11 @@ class StudyDisplay:
     ) -> None:
         self.study, self.console, self.num_workers = study, console, num_workers
         self.waiting = {run.id: run for run in waiting}
+        self.titles = titles(waiting)
         self.active: dict[str, Activity] = {}
         self.num_finished, self.num_failed = num_finished, 0
         self.total = num_finished + len(waiting)
-        self.durations: dict[tuple[str, str, int], list[float]] = {}
+        self.durations: dict[tuple[object, ...], list[float]] = {}
         self._lock = threading.Lock()
         self._live = (
             Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -98,14 +99,16 @@ class StudyDisplay:
             if "resumed_at" in progress:
                 activity.first, activity.printed = activity.latest, now
                 if progress["resumed_at"]:
-                    self._say(f"{run.title}: continues at step {progress['resumed_at']:,}")
+                    self._say(
+                        f"{self.titles[run.id]}: continues at step {progress['resumed_at']:,}"
+                    )
             elif self._live is None and now - activity.printed >= PLAIN_SECONDS:
                 activity.printed = now
-                self._say(f"{run.title}: {_describe(activity)}")
+                self._say(f"{self.titles[run.id]}: {_describe(activity)}")
 
     def retried(self, run: Run, error: str) -> None:
         with self._lock:
-            self._say(f"{run.title}: {error}; trying once more from the last checkpoint")
+            self._say(f"{self.titles[run.id]}: {error}; trying once more from the last checkpoint")
 
     def ended(self, outcome: Outcome) -> None:
         with self._lock:
@@ -120,8 +123,9 @@ class StudyDisplay:
             if outcome.state == "finished" and activity.accuracy is not None:
                 accuracy = f", test accuracy {activity.accuracy:.1%}"
             detail = f": {outcome.error}" if outcome.error else ""
+            title = self.titles[outcome.run.id]
             self._say(
-                f"{outcome.run.title}: {outcome.state} after {duration(took)}{accuracy}{detail}"
+                f"{title}: {outcome.state} after {duration(took)}{accuracy}{detail}"
                 f"  [{self._summary()}]"
             )
 
@@ -174,7 +178,7 @@ class StudyDisplay:
             for activity in self.active.values():
                 step, speed = (activity.latest or (0, 0))[1], activity.steps_per_second
                 table.add_row(
-                    activity.run.title,
+                    self.titles[activity.run.id],
                     activity.device,
                     ProgressBar(activity.run.num_steps, step, width=16),
                     f"{step:,}/{activity.run.num_steps:,}",
@@ -196,5 +200,7 @@ def _describe(activity: Activity) -> str:
     return ", ".join(parts)
 
 
-def _kind(run: Run) -> tuple[str, str, int]:
-    return run.algorithm, run.network, run.num_steps
+def _kind(run: Run) -> tuple[object, ...]:
+    """Runs of one kind take about as long."""
+    views = run.algorithm, run.augmentation, run.unlabeled_ratio, run.batch_size
+    return run.dataset, run.network, run.num_steps, *views

@@ -347,18 +347,15 @@ def _how(exitcode: int | None) -> str:
 
 
 def on_data(runs: Iterable[Run], place: Path | None) -> list[Run]:
-    """The runs on the data the user brought: an .npz file takes the place of every named set.
+    """The runs on the data the user brought (`boss.data.OWN`), which takes the place of every named
+    set.
 
     A file that holds CIFAR-10 counts as cifar10, by its checksum, whatever it is called: the same
     runs on it are the same runs.
     """
     runs = list(runs)
-    if place is None or place.suffix != ".npz":
+    if place is None or not data.is_own(str(place)):
         return runs
-    # One spelling for one file: relative to the current folder if it lies below it.
-    place = place.resolve()
-    if place.is_relative_to(Path.cwd()):
-        place = place.relative_to(Path.cwd())
     name = data.identify(place)
     moved = [run.with_fields(dataset=name) for run in runs]
     if len(set(moved)) < len(moved):

@@ -4,6 +4,7 @@ Dimensions: N examples, K classes. A loss returns one value per example, shape (
 algorithms average, through `masked_mean`.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -75,7 +76,8 @@ def kl_divergence(target: Tensor, logits: Tensor) -> Tensor:
     """KL(target || softmax(logits)) in nats, in single precision at least.
 
     Args:
-        target: distributions over classes (N, K); terms of probability 0 count as 0.
+        target: distributions over classes (N, K), without gradient: that of a probability which
+            underflows would not be finite. Terms of probability 0 count as 0.
         logits: (N, K), any floating type.
 
     Returns:
@@ -103,7 +105,8 @@ def sharpen(probs: Tensor, temperature: float) -> Tensor:
     >>> sharpen(torch.tensor([[0.8, 0.2]]), temperature=0.5)  # .64 and .04, of .68
     tensor([[0.9412, 0.0588]])
     """
-    powers = probs.pow(1 / temperature)
+    # By the largest first: powers of small numbers vanish in single precision.
+    powers = (probs / probs.amax(dim=1, keepdim=True)).pow(1 / temperature)
     return powers / powers.sum(dim=1, keepdim=True)
 
 
@@ -119,3 +122,38 @@ def linear_rampup(progress: Tensor, length: float) -> Tensor:
     (tensor(0.2500), tensor(1.))
     """
     return (progress / length).clamp(max=1.0)
+
+
+def one_hot(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Classes as distributions. Unlike torch's own it never waits for the device.
+
+    Args:
+        label: classes (N,).
+        num_classes: K.
+
+    Returns:
+        (N, K).
+
+    >>> import torch
+    >>> one_hot(torch.tensor([1, 0]), num_classes=3, dtype=torch.float32)
+    tensor([[0., 1., 0.],
+            [1., 0., 0.]])
+    """
+    return (label[:, None] == torch.arange(num_classes, device=label.device)).to(dtype)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Of softmax(logits), in nats, in single precision at least.
+
+    Args:
+        logits: (N, K), any floating type.
+
+    Returns:
+        (N,).
+
+    >>> import torch
+    >>> entropy(torch.tensor([[0.0, 0.0]]))  # log 2
+    tensor([0.6931])
+    """
+    log_probs = at_least_single(logits).log_softmax(dim=1)
+    return -(log_probs.exp() * log_probs).sum(dim=1)

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from boss import algorithms, checkpoint, data, models, self_training
-from boss.algorithms import Algorithm
-from boss.augment import check_size
+from boss.algorithms import Algorithm, Sizes
+from boss.augment import Views, check_size, rate_rows
 from boss.cost import parse_network
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
@@ -34,11 +34,13 @@ from boss.seeds import Streams, stream
 from boss.self_training import Picks
 from boss.store import Store, write_atomically
 from boss.study import Run
-from boss.train import TrainConfig, Training, TrainingData, start, train
+from boss.train import TrainConfig, Training, TrainingData, UnlabeledImages, start, train
 
 LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
 REPORT_SECONDS = 1.0
-MAX_LABELS_WITH_PIXELS = 1000  # of a label set: more would make its rows larger than its results
+MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
+# Of a label set: more would make its rows larger than its results.
+MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
 
 
 class BusyError(RuntimeError):
@@ -115,6 +117,7 @@ def perform(
             class_evaluations=training.class_evaluations,
             labeled_images=_label_rows(dataset, labels, picks),
             predictions=_prediction_rows(run, training, dataset, device),
+            **({"augmentation_rates": _rate_rows(training)} if training.rates else {}),
         )
     shutil.rmtree(folder, ignore_errors=True)
     return "finished"
@@ -188,14 +191,23 @@ def training_data(
 ) -> TrainingData:
     """Labeled, unlabeled, test and validation images on the device.
 
-    The labeled images stay among the unlabeled ones (Sohn et al. 2020, footnote 2), but for those
+    The unlabeled images are all of the training set and, where there are any, those that come
+    without a class. The labeled ones stay among them (Sohn et al. 2020, footnote 2), but for those
     held out: the first `num_validation` of the reference's class-interleaved list leave the pool,
     labeled or not. Deviation: the reference also validates on the labeled images among them; here
     they are passed over, so that validation images are never trained on.
     """
     held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
-    pool = torch.ones(len(dataset.train), dtype=torch.bool)
-    pool[torch.as_tensor(held_out, dtype=torch.int64)] = False
+    images, truth = dataset.train.images, dataset.train.labels
+    if run.num_validation:  # otherwise no copy is made: SVHN has 2 GB of images
+        pool = torch.ones(len(dataset.train), dtype=torch.bool)
+        pool[torch.as_tensor(held_out, dtype=torch.int64)] = False
+        images, truth = images[pool], truth[pool]
+    if dataset.unlabeled is not None:
+        unknown = torch.full((len(dataset.unlabeled),), -1)
+        truth = torch.cat([truth, unknown])
+        # On the device: STL-10 has 3 GB of images.
+        images = torch.cat([images.to(device), dataset.unlabeled.to(device)])
     labeled = dataset.train.subset(torch.tensor(labels.indices))
     labeled = replace(labeled, labels=torch.tensor(labels.labels))
     test = dataset.test
@@ -209,10 +221,9 @@ def training_data(
             validation = validation.subset(torch.arange(num))
     return TrainingData(
         labeled=labeled.to(device),
-        unlabeled=dataset.train.subset(pool.nonzero().squeeze(1)).to(device),
+        unlabeled=UnlabeledImages(images.to(device), truth.to(device)),
         test=test.to(device),
         validation=None if validation is None else validation.to(device),
-        flip=dataset.flip,
     )
 
 
@@ -238,6 +249,9 @@ def _algorithm(run: Run) -> Algorithm:
         raise InputError(f"{run.algorithm} needs unlabeled images: unlabeled_ratio must not be 0")
     if not algorithm.views and run.unlabeled_ratio != 0:
         raise InputError(f"{run.algorithm} uses no unlabeled images: unlabeled_ratio must be 0")
+    has_strong_view = "strong" in (*algorithm.views, algorithm.labeled_view)
+    if not has_strong_view and run.augmentation != "randaugment":
+        raise InputError(f"{run.algorithm} has no strong view: leave augmentation out")
     return algorithm
 
 
@@ -255,11 +269,31 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
         norm_momentum=run.norm_momentum,
         generator=stream(*run.stream_key, "initialization"),
     )
+    sizes = Sizes(
+        num_classes=dataset.train.num_classes,
+        num_features=student.num_features,
+        num_unlabeled=num_unlabeled(run, dataset),
+    )
+    algorithm = _algorithm(run)
+    algorithm.allocate(sizes, stream(*run.stream_key, "algorithm initialization"))
+    dtype = torch.float32
     if run.precision == "fp64":
-        student = student.double()
+        student, algorithm, dtype = student.double(), algorithm.double(), torch.float64
+    views = Views(
+        run.augmentation,
+        dataset.train.images.shape[-1],
+        flip=dataset.flip,
+        device=device,
+        dtype=dtype,
+    )
     streams = Streams(*run.stream_key, device=device)
-    num_classes = dataset.train.num_classes
-    return start(student, _algorithm(run), train_config(run), streams, num_classes, device)
+    return start(student, algorithm, views, train_config(run), streams, sizes.num_classes, device)
+
+
+def num_unlabeled(run: Run, dataset: data.Dataset) -> int:
+    """The number of images that a run learns from without labels."""
+    extra = 0 if dataset.unlabeled is None else len(dataset.unlabeled)
+    return len(dataset.train) - run.num_validation + extra
 
 
 def _resume(run: Run, training: Training, basis: dict[str, Any], folder: Path) -> int:
@@ -384,6 +418,7 @@ def _label_rows(
     num_picks = 0 if picks is None else len(picks.indices)
     num_prototypes = len(labels) - num_picks
     with_pixels = num_prototypes <= MAX_LABELS_WITH_PIXELS
+    with_pixels &= num_prototypes * dataset.train.images[0].numel() <= MAX_LABELED_VALUES
     rows = []
     for position, (index, label) in enumerate(zip(labels.indices, labels.labels, strict=True)):
         is_pick = position >= num_prototypes
@@ -425,6 +460,14 @@ def _prediction_rows(
         guesses, doubts = predict(network, images, precision=run.precision)
         columns = {"guess": guesses.cpu().numpy(), "doubt": doubts.cpu().numpy()}
         tables.append(pd.DataFrame(columns).assign(network=name, image_index=range(len(images))))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _rate_rows(training: Training) -> pd.DataFrame:
+    """The rates that CTAugment learned, at no more than MAX_RATE_STEPS evaluations."""
+    evaluations = np.linspace(0, len(training.rates) - 1, MAX_RATE_STEPS).round().astype(int)
+    steps = [training.rates[index] for index in dict.fromkeys(evaluations.tolist())]
+    tables = [pd.DataFrame(rate_rows(rates)).assign(step=step) for step, rates in steps]
     return pd.concat(tables, ignore_index=True)
 
 

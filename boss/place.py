@@ -16,7 +16,7 @@ class Place:
 
     results: Path
     study: str
-    data: Path | None = None  # a folder of data sets, or an .npz file
+    data: Path | None = None  # a folder of data sets, or one of your own
     device: str = "cpu"
     threads: int = 1
     checkpoint_seconds: float = 60.0

@@ -16,6 +16,7 @@ PURPOSES = (
     "labeled augmentation",  # crops and flips of the labeled images
     "unlabeled augmentation",  # every view of the unlabeled images
     "algorithm",  # whatever an algorithm draws itself (mixing coefficients, say)
+    "probes",  # the distortions by which CTAugment learns its rates
 )
 
 

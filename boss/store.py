@@ -5,6 +5,7 @@
     results/<study>/class_evaluations/<run_id>.parquet   one row per evaluation, network and class
     results/<study>/labeled_images/<run_id>.parquet      one row per labeled image
     results/<study>/predictions/<run_id>.parquet         one row per network and training image
+    results/<study>/augmentation_rates/<run_id>.parquet  one row per evaluation and distortion
 
 A part is written under a temporary name, flushed to disk and renamed; the part of `runs` comes
 last and makes the run count as finished. So a crash at any moment leaves either a finished run or
@@ -12,6 +13,7 @@ none, and writing a run again replaces its rows: nothing is lost, nothing counte
 No torch here.
 """
 
+import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -40,7 +42,7 @@ TABLES: dict[str, pa.Schema] = {
         ("run_id", TEXT, "first 16 hex digits of the SHA-256 of the settings of the run"),
         ("study", TEXT, "name of the study"),
         ("budget", TEXT, "smoke, short or paper"),
-        ("dataset", TEXT, "name of the data set, or the path of an .npz file"),
+        ("dataset", TEXT, "name of the data set, path of an .npz file, or folder:PATH[@SIZE]"),
         ("dataset_fingerprint", TEXT, "SHA-256 over the images and labels of both parts"),
         ("algorithm", TEXT, "key of boss.algorithms.ALGORITHMS"),
         ("label_set", TEXT, "id of the labeled images (boss:3, fixmatch:3@10, ...)"),
@@ -63,9 +65,15 @@ TABLES: dict[str, pa.Schema] = {
         ("num_steps", INT, "optimiser steps"),
         ("batch_size", INT, "labeled images per step (B)"),
         ("unlabeled_ratio", INT, "unlabeled images per labeled one (mu)"),
-        ("learning_rate", FLOAT, "initial learning rate; cosine decay to 0.195 of it"),
-        ("momentum", FLOAT, "Nesterov momentum"),
-        ("weight_decay", FLOAT, "L2 coefficient on kernels"),
+        ("augmentation", TEXT, "of the strong views: randaugment, ctaugment, ..."),
+        ("optimizer", TEXT, "sgd, asgd, adagrad, adam or adamw"),
+        ("learning_rate", FLOAT, "initial learning rate"),
+        ("schedule", TEXT, "cosine (it ends at 0.195 of the initial rate), linear or constant"),
+        ("final_learning_rate", FLOAT, "where the linear schedule ends"),
+        ("momentum", FLOAT, "of sgd; beta 1 of adam"),
+        ("nesterov", BOOL, "whether the momentum of sgd is Nesterov's"),
+        ("beta2", FLOAT, "second decay of adam"),
+        ("weight_decay", FLOAT, "L2 coefficient on kernels; with adamw decoupled"),
         ("teacher_decay", FLOAT, "decay of the moving average of the weights"),
         ("norm_momentum", FLOAT, "share of a batch in the running statistics of batch norm"),
         ("num_validation", INT, "training images held out of the unlabeled ones"),
@@ -132,15 +140,36 @@ TABLES: dict[str, pa.Schema] = {
         ("guess", pa.int16(), "predicted class, image not augmented"),
         ("doubt", pa.float32(), "1 - probability of that class"),
     ),
+    "augmentation_rates": _schema(
+        ("run_id", TEXT, "joins with runs; rows of runs with CTAugment only"),
+        ("step", INT, "steps trained so far"),
+        ("operation", TEXT, "name of the distortion"),
+        ("parameter", INT, "0 or 1: which of its parameters"),
+        ("bin", INT, "which part of the parameter's range, from 0"),
+        ("rate", FLOAT, "moving average of the teacher's probability of the true class"),
+    ),
 }  # fmt: skip
 # What a finished run may lack. Predictions serve self-training and refining only, so a published
-# store may leave them out; both are younger than the other tables.
-OPTIONAL_TABLES = ("predictions", "labeled_images")
+# store may leave them out; all three are younger than the other tables.
+OPTIONAL_TABLES = ("predictions", "labeled_images", "augmentation_rates")
+SPARSE_TABLES = ("augmentation_rates",)  # some runs have no rows of these, and so no part
 # Columns of `runs` that are younger than others, with the value of the runs from before.
 YOUNGER = {
     "parent": None, "round": 0, "picks_per_class": 0, "pick_labels": "pseudo", "rank_by": "last",
     "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
+    "augmentation": "randaugment", "optimizer": "sgd", "nesterov": True, "beta2": 0.999,
+    "schedule": "cosine", "final_learning_rate": 0.0,
 }  # fmt: skip
+# Options that algorithms got later, with the value of the runs from before.
+YOUNGER_OPTIONS: dict[str, dict[str, Any]] = {
+    "fixmatch": {
+        "temperature": 1.0,
+        "labels": "hard",
+        "label_view": "weak",
+        "prediction_view": "strong",
+    },
+    "supervised": {"smoothing": 0.0},
+}
 
 
 class Store:
@@ -182,9 +211,11 @@ class Store:
 
         Args:
             run: a row of `runs`.
-            tables: the rows of every other table, by its name; `run_id` is filled in.
+            tables: the rows of every other table (of `SPARSE_TABLES` where there are any), by its
+                name; `run_id` is filled in.
         """
-        assert tables.keys() | {"runs"} == TABLES.keys()
+        missing = TABLES.keys() - tables.keys() - {"runs", *SPARSE_TABLES}
+        assert not missing and tables.keys() <= TABLES.keys()
         run_id = run["run_id"]
         # `runs` comes last: its part is what makes the run count as finished.
         for table, rows in [*tables.items(), ("runs", [run])]:
@@ -195,6 +226,8 @@ class Store:
                 part = pa.Table.from_pylist(
                     [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
                 )
+            if table in SPARSE_TABLES and not len(part):
+                continue
             write_atomically(
                 self.folder / table / f"{run_id}.parquet",
                 lambda path, part=part: pq.write_table(part, path, compression="zstd"),
@@ -225,6 +258,8 @@ class Store:
         """Whether the parts of this run are there and readable. Looks at no other file."""
         paths = {table: self.folder / table / f"{run_id}.parquet" for table in TABLES}
         for table, path in paths.items():
+            if table in SPARSE_TABLES and not path.exists():
+                continue
             part = self._read_part(path, table) if path.exists() else None
             if part is None or run_id not in part.column("run_id").unique().to_pylist():
                 return False
@@ -253,6 +288,8 @@ class Store:
                     values = pa.array([YOUNGER[name]] * len(part), kind)
                     part = part.append_column(name, values)
             part = part.select(TABLES[table].names).cast(TABLES[table])
+            if table == "runs":
+                part = _with_younger_options(part)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             self.unreadable[path] = (str(error).splitlines() or [type(error).__name__])[0]
             return None
@@ -294,6 +331,17 @@ class Store:
                     # Several runs in one part: a folder that has been compacted.
                     mine = pc.equal(part.column("run_id"), run_id)
                     parts[run_id] = part if len(ids) == 1 else part.filter(mine)
+
+
+def _with_younger_options(runs: pa.Table) -> pa.Table:
+    options = []
+    for algorithm, text in zip(
+        runs.column("algorithm").to_pylist(), runs.column("options").to_pylist(), strict=True
+    ):
+        younger = YOUNGER_OPTIONS.get(algorithm, {})
+        options.append(text and json.dumps(younger | json.loads(text), sort_keys=True))
+    position = runs.column_names.index("options")
+    return runs.set_column(position, runs.schema.field("options"), pa.array(options, TEXT))
 
 
 def write_atomically(path: Path, write: Any) -> None:

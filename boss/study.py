@@ -25,6 +25,15 @@ BUDGETS = ("smoke", "short", "paper")
 # second the released code's, an oracle.
 PICK_LABELS = ("pseudo", "true")
 RANK_BY = ("last", "best_test")
+# How the strong views are made: `boss.augment.Views` says what each is.
+AUGMENTATIONS = (
+    *("randaugment", "randaugment-without-cutout"),
+    *("ctaugment", "ctaugment-without-cutout", "ctaugment-paper"),
+    *("cutout", "weak", "flip", "none"),
+)
+# Of torch.optim; adamw's decay is decoupled from the gradient, that of the others an L2 loss.
+OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw")
+SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +45,7 @@ class Run:
     Defaults are those of FixMatch on CIFAR-10 (Sohn et al. 2020, table 4).
     """
 
-    dataset: str  # a name of boss.data.NAMES or the path of an .npz file
+    dataset: str  # of boss.data.NAMES, or one of your own: FILE.npz, folder:PATH[@SIZE]
     algorithm: str  # a key of boss.algorithms.ALGORITHMS
     label_set: str  # "boss:3", "carlini:7", "fixmatch:3@10", "file:my_set.json"
     repeat: int  # 0, 1, ...: same settings, other random streams
@@ -46,7 +55,7 @@ class Run:
     batch_size: int = 64  # labeled images per step (B)
     unlabeled_ratio: int = 7  # unlabeled images per labeled one (mu)
     learning_rate: float = 0.03
-    momentum: float = 0.9  # Nesterov
+    momentum: float = 0.9  # of sgd, Nesterov's unless said otherwise; adam's first decay (beta 1)
     weight_decay: float = 5e-4  # on kernels only
     teacher_decay: float = 0.999  # moving average of the trainable weights
     norm_momentum: float = 0.001  # share of a batch in the running statistics of batch norm
@@ -62,6 +71,13 @@ class Run:
     picks_per_class: int = 0  # how many images of each predicted class join the label set
     pick_labels: str = "pseudo"  # the label of a pick: the parent's guess, or "true": an oracle
     rank_by: str = "last"  # the parent's last teacher, or "best_test", its best network: an oracle
+    # What FixMatch's ablations vary.
+    augmentation: str = "randaugment"  # of the strong views
+    optimizer: str = "sgd"
+    nesterov: bool = True  # sgd with momentum only
+    beta2: float = 0.999  # adam's second decay
+    schedule: str = "cosine"  # of the learning rate: cosine (ends at 0.195), linear, constant
+    final_learning_rate: float = 0.0  # where the linear schedule ends
 
     def __post_init__(self) -> None:
         if not isinstance(self.options, Mapping):
@@ -98,7 +114,32 @@ class Run:
         choose(self.budget, dict.fromkeys(BUDGETS), what="budget")
         choose(self.pick_labels, dict.fromkeys(PICK_LABELS), what="pick_labels")
         choose(self.rank_by, dict.fromkeys(RANK_BY), what="rank_by")
+        choose(self.augmentation, dict.fromkeys(AUGMENTATIONS), what="augmentation")
+        self._check_optimizer()
         self._check_parent()
+
+    def _check_optimizer(self) -> None:
+        """A setting that would have no effect is refused."""
+        choose(self.optimizer, dict.fromkeys(OPTIMIZERS), what="optimizer")
+        choose(self.schedule, dict.fromkeys(SCHEDULES), what="schedule")
+        if not 0 <= self.beta2 < 1:
+            raise InputError(f"beta2 must lie in [0, 1), not {self.beta2}")
+        if not self.final_learning_rate >= 0:
+            raise InputError(
+                f"final_learning_rate must not be negative, not {self.final_learning_rate}"
+            )
+        if self.optimizer not in ("adam", "adamw") and self.beta2 != _default("beta2"):
+            raise InputError(f"beta2 has no effect on {self.optimizer}: leave it out")
+        if not self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise InputError("nesterov=False is for sgd with momentum: leave it out")
+        if self.optimizer in ("asgd", "adagrad") and self.momentum != 0:
+            raise InputError(f"{self.optimizer} has no momentum: set momentum=0")
+        if self.optimizer == "asgd" and self.teacher_decay != 0:
+            raise InputError("with asgd the teacher is its average: set teacher_decay=0")
+        if self.schedule != "linear" and self.final_learning_rate != 0:
+            raise InputError(
+                f"final_learning_rate has no effect on the {self.schedule} schedule: leave it out"
+            )
 
     def _check_parent(self) -> None:
         parent = self.parent
@@ -155,7 +196,8 @@ class Run:
     def id(self) -> str:
         """The first 16 hex digits of the SHA-256 of all fields as canonical JSON.
 
-        The fields of self-training count where there is a parent, and the parent by its id. Every
+        The fields of self-training count where there is a parent, and the parent by its id; those
+        of `YOUNGER` where they are not at their default: so older ids stay what they are. Every
         spelling of a training has one id: numbers have the type of their field, those in options
         are floats (written as `repr` does, the shortest text that reads back equal), and options at
         their default must be left out (`boss.perform.check` sees to it).
@@ -166,6 +208,9 @@ class Run:
                 del fields[name]
         else:
             fields["parent"] = self.parent.id
+        for name in YOUNGER:
+            if fields[name] == _default(name):
+                del fields[name]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -195,6 +240,35 @@ class Run:
         return (Run.from_dict, (self.as_dict(),))
 
 
+# Fields that came after results had been published.
+YOUNGER = (
+    *("augmentation", "optimizer", "nesterov", "beta2"),
+    *("schedule", "final_learning_rate"),
+)
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Run)}
+
+
+def _default(name: str) -> Any:
+    return _DEFAULTS[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A published table or figure by settings of the runs, and how to draw ours beside it.
+
+    A setting is a column of the table of runs (`boss.store.TABLES`) or an option of the algorithm.
+    """
+
+    published: str  # file of analysis/published whose columns name settings
+    axis: tuple[str, ...]  # the setting along the axis; several: a category for each combination
+    by: tuple[str, ...] = ()  # settings that make series of their own, told apart by color
+    panels: tuple[str, ...] = ()  # settings that make panels of their own
+    scale: str = "category"  # of the axis: "category", "linear" or "log"
+
+    def __post_init__(self) -> None:
+        choose(self.scale, dict.fromkeys(("category", "linear", "log")), what="scale")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A list of runs per budget, and what they are for. A study file defines one as STUDY."""
@@ -203,7 +277,8 @@ class Study:
     runs: Callable[[str], list[Run]]  # budget -> runs
     default_budget: str = "paper"
     name: str = ""  # the name of its file, filled in by `load`
-    published: tuple[str, ...] = ()  # files of analysis/published, shown beside our numbers
+    published: tuple[str, ...] = ()  # files of analysis/published by label set, shown beside ours
+    comparisons: tuple[Comparison, ...] = ()  # the same by settings of the runs
     description: str = ""  # the docstring of its file, filled in by `load`
 
     def enumerate(self, budget: str | None = None) -> list[Run]:
@@ -244,6 +319,34 @@ def with_parents(runs: Iterable[Run]) -> list[Run]:
     for run in runs:
         place(run)
     return list(ordered.values())
+
+
+def titles(runs: Iterable[Run]) -> dict[str, str]:
+    """The title of each run by its id, with what tells it from runs of the same title, if any.
+
+    Only what is not at its default is said.
+
+    >>> run = Run(dataset="digits", algorithm="fixmatch", label_set="fixmatch:0@10", repeat=0,
+    ...           network="wrn-7-1", num_images=64)
+    >>> list(titles([run, dataclasses.replace(run, options={"threshold": 0.5})]).values())
+    ['fixmatch fixmatch:0@10 #0', 'fixmatch fixmatch:0@10 #0, threshold 0.5']
+    """
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        alike.setdefault(run.title, []).append(run)
+    found: dict[str, str] = {}
+    for title, block in alike.items():
+        rows = [_properties(run) for run in block]
+        keys = dict.fromkeys(key for row in rows for key in row)
+        different = [key for key in keys if len({str(row.get(key)) for row in rows}) > 1]
+        for run, row in zip(block, rows, strict=True):
+            parts = [
+                f"{key} {row[key]}"
+                for key in different
+                if key in row and row[key] != _DEFAULTS.get(key)
+            ]
+            found[run.id] = ", ".join([title, *parts])
+    return found
 
 
 def grid(**axes: Any) -> Iterator[dict[str, Any]]:

@@ -3,8 +3,8 @@
 Dimensions: B labeled images per step, U = unlabeled_ratio * B unlabeled ones, K classes.
 
 One step, whatever the algorithm: draw indices, augment on the device, ask the algorithm for its
-loss, backward, SGD with Nesterov momentum, move the teacher. Nothing inside a step waits for the
-device; the sums behind the logs stay there until an evaluation copies them once.
+loss, backward, let the optimizer move the student, move the teacher after it. Nothing inside a step
+waits for the device; the sums behind the logs stay there until an evaluation copies them once.
 """
 
 import copy
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from boss.algorithms import Algorithm, Batch, Context, StepLoss
-from boss.augment import RandAugment, Weak, to_float
+from boss.augment import CTAugment, Views, to_float
 from boss.data import ImageSet
-from boss.evaluate import Evaluation, evaluate
+from boss.evaluate import Evaluation, evaluate, forward_in
+from boss.losses import at_least_single
+from boss.optimization import learning_rate_at, make_optimizer
 from boss.seeds import EpochOrder, Streams
 
 
@@ -32,8 +34,13 @@ class TrainConfig:
     num_images: int
     batch_size: int
     unlabeled_ratio: int
+    optimizer: str
     learning_rate: float
+    schedule: str
+    final_learning_rate: float
     momentum: float
+    nesterov: bool
+    beta2: float
     weight_decay: float
     teacher_decay: float
     num_evaluations: int
@@ -48,11 +55,10 @@ class TrainConfig:
         return min(step * self.batch_size / self.num_images, 1.0)
 
     def learning_rate_at(self, step: int) -> float:
-        """learning_rate * cos(7 pi k / 16 K), k of K images seen (Sohn et al. 2020, section 2.3).
-
-        It ends at 0.195 of its start. There is no warm-up.
-        """
-        return self.learning_rate * math.cos(7 / 16 * math.pi * self.progress(step))
+        """Of step `step`, by the schedule."""
+        return learning_rate_at(
+            self.schedule, self.progress(step), self.learning_rate, self.final_learning_rate
+        )
 
     def evaluation_steps(self) -> frozenset[int]:
         """The numbers of steps done after which to evaluate: evenly spaced, the last included."""
@@ -60,14 +66,24 @@ class TrainConfig:
         return frozenset(round(i * self.num_steps / num) for i in range(1, num + 1))
 
 
+@dataclass(frozen=True, eq=False)
+class UnlabeledImages:
+    """What a network learns from without labels."""
+
+    images: Tensor  # (N, C, H, W) uint8
+    labels: Tensor  # (N,) true classes, -1 unknown: for the logs only, no algorithm sees them
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 class TrainingData(NamedTuple):
     """Images on the device of the networks."""
 
     labeled: ImageSet
-    unlabeled: ImageSet  # the true classes are for the logs only: no algorithm sees them
+    unlabeled: UnlabeledImages
     test: ImageSet
     validation: ImageSet | None  # held-out training images, in neither of the first two
-    flip: bool  # whether a mirrored image is still one of its class
 
 
 class NonFiniteLossError(RuntimeError):
@@ -79,7 +95,7 @@ class Totals:
     """Sums over the steps since the last evaluation, on the device."""
 
     losses: Tensor  # supervised, unsupervised (2,)
-    pseudo_labels: Tensor  # predicted, used, used and right; per class (3, K)
+    pseudo_labels: Tensor  # predicted, used, of these of known class, right; per class (4, K)
     first_bad_step: Tensor  # the first step of a non-finite loss, or inf
     steps: int = 0
     unlabeled: int = 0  # unlabeled images seen
@@ -88,12 +104,12 @@ class Totals:
     def zero(cls, num_classes: int, device: torch.device) -> "Totals":
         return cls(
             losses=torch.zeros(2, dtype=torch.float64, device=device),
-            pseudo_labels=torch.zeros(3, num_classes, dtype=torch.float64, device=device),
+            pseudo_labels=torch.zeros(4, num_classes, dtype=torch.float64, device=device),
             first_bad_step=torch.full((), math.inf, dtype=torch.float64, device=device),
         )
 
     def add(self, losses: StepLoss, truth: Tensor, classes: Tensor, step: int) -> None:
-        """Count one step. truth: the true classes of the unlabeled images (U,)."""
+        """Count one step. truth: the true classes of the unlabeled images, -1 unknown (U,)."""
         pair = torch.stack([losses.supervised, losses.unsupervised]).detach().double()
         self.losses += pair
         bad = torch.where(pair.isfinite().all(), math.inf, float(step + 1))
@@ -102,7 +118,8 @@ class Totals:
             used, right = losses.used.double(), losses.pseudo_label == truth
             # A product with the one-hot matrix, not a scatter: exact and in a fixed order.
             one_hot = (losses.pseudo_label[:, None] == classes).double()  # (U, K)
-            self.pseudo_labels += torch.stack([torch.ones_like(used), used, used * right]) @ one_hot
+            rows = [torch.ones_like(used), used, used * (truth >= 0), used * right]
+            self.pseudo_labels += torch.stack(rows) @ one_hot
             self.unlabeled += len(truth)
         self.steps += 1
 
@@ -116,20 +133,26 @@ class Totals:
 class Training:
     """Everything that changes while training, and nothing else: what a checkpoint holds."""
 
+    _STATEFUL: ClassVar[tuple[str, ...]] = (
+        *("student", "teacher", "algorithm", "optimizer"),
+        *("views", "streams"),
+    )
     _PLAIN: ClassVar[tuple[str, ...]] = (
-        *("step", "seconds", "evaluations", "class_evaluations"),
+        *("step", "seconds", "evaluations", "class_evaluations", "rates"),
         *("best_accuracy", "best_weights"),
     )
     student: nn.Module
     teacher: nn.Module
     algorithm: Algorithm
     optimizer: torch.optim.Optimizer
+    views: Views
     streams: Streams
     totals: Totals
     step: int = 0
     seconds: float = 0.0
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     class_evaluations: list[dict[str, Any]] = field(default_factory=list)
+    rates: list[tuple[int, Tensor]] = field(default_factory=list)  # of CTAugment, by step
     # The weights of the highest test accuracy so far, of either network: an oracle, which nothing
     # uses but the runs that are to show its effect.
     best_accuracy: float = -1.0
@@ -137,16 +160,13 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """A copy-free view of the state, of plain types and tensors."""
-        state = {
-            name: getattr(self, name).state_dict()
-            for name in ("student", "teacher", "algorithm", "optimizer", "streams")
-        }
+        state = {name: getattr(self, name).state_dict() for name in self._STATEFUL}
         state["totals"] = dict(vars(self.totals))
         return state | {name: getattr(self, name) for name in self._PLAIN}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become exactly what `state_dict` was taken of."""
-        for name in ("student", "teacher", "algorithm", "optimizer", "streams"):
+        for name in self._STATEFUL:
             getattr(self, name).load_state_dict(state[name])
         device = self.totals.losses.device
         totals: dict[str, Any] = state["totals"]
@@ -159,32 +179,34 @@ class Training:
 def start(
     student: nn.Module,
     algorithm: Algorithm,
+    views: Views,
     config: TrainConfig,
     streams: Streams,
     num_classes: int,
     device: torch.device,
 ) -> Training:
-    """Step 0: the teacher equals the student, the optimizer knows which weights decay."""
+    """Step 0: the teacher equals the student, the optimizer knows which weights decay.
+
+    Args:
+        algorithm: its state allocated.
+    """
     # channels_last is the layout that convolutions are fast in, on CPUs and GPUs alike.
     student = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     algorithm = algorithm.to(device)
-    trained = [*student.parameters(), *algorithm.parameters()]
-    optimizer = torch.optim.SGD(
-        [
-            # The reference adds an L2 loss over kernels: no decay on biases and batch norm.
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        fused=True,
-    )
     return Training(
         student=student.train(),
         teacher=make_teacher(student),
         algorithm=algorithm.train(),
-        optimizer=optimizer,
+        optimizer=make_optimizer(
+            config.optimizer,
+            [*student.parameters(), *algorithm.parameters()],
+            learning_rate=config.learning_rate,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            beta2=config.beta2,
+            weight_decay=config.weight_decay,
+        ),
+        views=views,
         streams=streams,
         totals=Totals.zero(num_classes, device),
     )
@@ -226,26 +248,15 @@ def train(
     Raises:
         NonFiniteLossError: found at the next evaluation, report or stop; the step is the exact one.
     """
-    device = data.labeled.images.device
-    size, num_classes = data.labeled.images.shape[-1], data.labeled.num_classes
+    device, num_classes = data.labeled.images.device, data.labeled.num_classes
     num_unlabeled = config.unlabeled_ratio * config.batch_size
-    dtype = torch.float64 if config.precision == "fp64" else torch.float32
-    weak = Weak(size, flip=data.flip, device=device)
-    strong = RandAugment(size, device=device)
     order = EpochOrder(len(data.unlabeled), num_unlabeled, *key, "unlabeled order", device=device)
     classes = torch.arange(num_classes, device=device)
     evaluation_steps = config.evaluation_steps()
     student, teacher, streams = training.student, training.teacher, training.streams
+    algorithm, views, optimizer = training.algorithm, training.views, training.optimizer
     averaged, trained = list(teacher.parameters()), list(student.parameters())
     move_average = get_ema_multi_avg_fn(config.teacher_decay)  # type: ignore[no-untyped-call]
-
-    def view(kind: str, images: Tensor) -> Tensor:  # (U, C, H, W) uint8 -> [-1, 1]
-        # Every view starts from a weak draw of its own; "strong" goes on from there.
-        generator = streams["unlabeled augmentation"]
-        images = weak(images, weak.draw(len(images), generator))
-        if kind == "weak":
-            return to_float(images, dtype=dtype)
-        return to_float(*strong(images, strong.draw(len(images), generator)), dtype=dtype)
 
     began = time.perf_counter() - training.seconds
     while training.step < config.num_steps:
@@ -261,14 +272,21 @@ def train(
         picks = torch.randint(
             len(data.labeled), (config.batch_size,), generator=generator, device=device
         )
-        x = data.labeled.images[picks]  # (B, C, H, W) uint8
-        x = weak(x, weak.draw(len(x), streams["labeled augmentation"]))
+        weak_x = views.weak(data.labeled.images[picks], streams["labeled augmentation"])
+        if algorithm.labeled_view == "weak":
+            x = to_float(weak_x, dtype=views.dtype)
+        else:
+            x = views.distort(weak_x, streams["labeled augmentation"])
+        y = data.labeled.labels[picks]
         u_index = order[step] if num_unlabeled else picks[:0]  # (U,)
         u = data.unlabeled.images[u_index]  # (U, C, H, W) uint8
         batch = Batch(
-            x=to_float(x, dtype=dtype),
-            y=data.labeled.labels[picks],
-            u=tuple(view(kind, u) for kind in training.algorithm.views),
+            x=x,
+            y=y,
+            # Every view starts from a weak draw of its own.
+            u=tuple(
+                views.view(kind, u, streams["unlabeled augmentation"]) for kind in algorithm.views
+            ),
             u_index=u_index,
         )
 
@@ -280,18 +298,25 @@ def train(
             generator=streams["algorithm"],
         )
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = training.algorithm.loss(batch, context)
+            losses = algorithm.loss(batch, context)
 
-        # 3. The update: SGD on the student, then the moving average.
-        training.optimizer.zero_grad(set_to_none=True)
+        # 3. The update: the student, then the teacher.
+        optimizer.zero_grad(set_to_none=True)
         (losses.supervised + losses.unsupervised).backward()  # type: ignore[no-untyped-call]
-        for group in training.optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(step)
-        training.optimizer.step()
+        optimizer.step()
         with torch.no_grad():
-            move_average(averaged, trained, 0)
+            if config.optimizer == "asgd":  # it averages by itself, over all steps alike
+                torch._foreach_copy_(averaged, [optimizer.state[p]["ax"] for p in trained])
+            else:
+                move_average(averaged, trained, 0)
 
-        # 4. The logs.
+        # 4. CTAugment: how well does the teacher recognize what is labeled, distorted at random?
+        if views.ctaugment is not None:
+            _probe(views.ctaugment, teacher, weak_x, y, streams["probes"], config.precision)
+
+        # 5. The logs.
         training.totals.add(losses, data.unlabeled.labels[u_index], classes, step)
         training.step += 1
         if training.step in evaluation_steps:
@@ -304,11 +329,35 @@ def train(
     return True
 
 
+@torch.no_grad()
+def _probe(
+    policy: CTAugment,
+    teacher: nn.Module,
+    images: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    precision: str,
+) -> None:
+    """Move the rates of the operations that distort these images, by the teacher's probability of
+    their class: 1 - |p - y|_1 / 2 of the reference is p_y.
+
+    Args:
+        images: weakly augmented uint8 (B, C, H, W); nothing is trained on what is made of them.
+        y: their classes (B,).
+    """
+    draws = policy.draw_probe(len(images), generator)
+    logits = forward_in(precision, teacher, policy(images, draws))
+    probs = at_least_single(logits).softmax(dim=1)  # (B, K)
+    policy.update(draws, probs.gather(1, y[:, None]).squeeze(1))
+
+
 def _record(training: Training, data: TrainingData, config: TrainConfig) -> None:
     """Evaluate both networks and append their rows (`boss.store.TABLES` says what they mean)."""
     totals = training.totals
     losses = (totals.losses / totals.steps).tolist()
-    _, used, right = totals.pseudo_labels.tolist()  # each per class (K,)
+    _, used, known, right = totals.pseudo_labels.tolist()  # each per class (K,)
+    if training.views.ctaugment is not None:
+        training.rates.append((training.step, training.views.ctaugment.rates.cpu().clone()))
     for name, network in (("teacher", training.teacher), ("student", training.student)):
         test = evaluate(network, data.test, precision=config.precision)
         if not math.isfinite(test.mean_loss):  # the last step's update can spoil it as well
@@ -332,7 +381,7 @@ def _record(training: Training, data: TrainingData, config: TrainConfig) -> None
                 "supervised_loss": losses[0],
                 "unsupervised_loss": losses[1] if totals.unlabeled else None,
                 "used_share": _ratio(sum(used), totals.unlabeled),
-                "pseudo_label_accuracy": _ratio(sum(right), sum(used)),
+                "pseudo_label_accuracy": _ratio(sum(right), sum(known)),
                 "learning_rate": config.learning_rate_at(training.step - 1),
             }
         )
@@ -342,7 +391,7 @@ def _record(training: Training, data: TrainingData, config: TrainConfig) -> None
 def _class_rows(
     training: Training, network: str, test: Evaluation, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    predicted, used, right = training.totals.pseudo_labels.tolist()
+    predicted, used, known, right = training.totals.pseudo_labels.tolist()
     guesses = training.totals.unlabeled > 0
     return [
         {
@@ -354,7 +403,7 @@ def _class_rows(
             "test_count": int(test.total[k]),
             "predicted_count": int(predicted[k]) if guesses else None,
             "pseudo_label_count": int(used[k]) if guesses else None,
-            "pseudo_label_accuracy": _ratio(right[k], used[k]),
+            "pseudo_label_accuracy": _ratio(right[k], known[k]),
         }
         for k in range(len(class_names))
     ]

@@ -2,7 +2,8 @@
 
 The design of BOSS (Smith and Conovaloff 2020) on the data set that scikit-learn brings along:
 
-1. Balancing: the methods 0 (FixMatch) to 4 on 6 random label sets x 2 repeats, one label per class.
+1. Balancing: the methods 0 (FixMatch) to 4 on 6 random label sets x 2 repeats, one label per class;
+   and FlexMatch and FreeMatch, whose thresholds answer the same question.
 2. Prototypes: methods 0 and 4 on label sets selected from an embedding: the digits nearest to their
    class centroid (labels consulted; of ranks 1, 2 and 3); three label-free selections, each of
    which misses a class; and the random sets refined by what FixMatch's runs on them predicted (no
@@ -26,7 +27,7 @@ methods 0 and 4, one run each on label sets 10 to 13: 69.2% and 81.8% with 8 and
 
 from typing import Any
 
-from boss.designs import LEAKS
+from boss.designs import LEAKS, RIVALS
 from boss.methods import METHODS
 from boss.study import Run, Study, grid
 
@@ -70,6 +71,10 @@ def runs(budget: str) -> list[Run]:
     listed = [
         run(axes["method"], label_set=axes["label_set"], repeat=axes["repeat"])
         for axes in grid(repeat=repeats, label_set=random, method=list(METHODS))
+    ]
+    listed += [
+        run(0, label_set=axes["label_set"], repeat=axes["repeat"], algorithm=axes["rival"])
+        for axes in grid(repeat=repeats, label_set=random, rival=list(RIVALS))
     ]
     chosen = [*CENTROID, *LABEL_FREE, *REFINED]
     listed += [

@@ -35,12 +35,15 @@ class Case(NamedTuple):
         learned: for every view the images that get a gradient: "none", "used" (in the loss) or
             "all".
         with_options: other options that a change needs to have an effect.
+        steps: of how many steps the last must differ for every hyperparameter: more than one where
+            the first ones only fill the memory that it is about.
     """
 
     changes: dict[str, object]
     statistics: str | int = JOINT
     learned: tuple[str, ...] = ("none", "used")
     with_options: Mapping[str, dict[str, object]] = MappingProxyType({})
+    steps: int = 1
 
 
 CASES: dict[str, Case] = {
@@ -63,7 +66,68 @@ CASES: dict[str, Case] = {
             "prediction_view": "weak",
         }
     ),
+    "flexmatch": Case(
+        {"threshold": 0.999, "unlabeled_weight": 0.5, "warmup": False, "mapping": "linear"},
+        with_options={"threshold": {"warmup": False}, "mapping": {"warmup": False}},
+        steps=4,
+    ),
+    "freematch": Case(
+        {
+            "unlabeled_weight": 0.5,
+            "fairness_weight": 0.5,
+            "decay": 0.5,
+            "threshold_min": 0.9,
+            "threshold_max": 0.2,
+        },
+        with_options={"threshold_max": {"decay": 0.0}},
+    ),
+    "mean_teacher": Case(
+        {"unlabeled_weight": 0.5, "rampup": 1.0}, statistics=LABELED, learned=("none", "all")
+    ),
+    "mixmatch": Case(
+        {"temperature": 1.0, "alpha": 2.0, "unlabeled_weight": 50.0, "rampup": 1.0},
+        statistics=2,
+        learned=("all", "all"),
+    ),
+    "pi_model": Case(
+        {"unlabeled_weight": 0.5, "rampup": 1.0}, statistics=LABELED, learned=("none", "all")
+    ),
+    "pseudo_label": Case(
+        {"threshold": 0.999, "unlabeled_weight": 0.5, "rampup": 1.0},
+        statistics=LABELED,
+        learned=("used",),
+    ),
+    "remixmatch": Case(
+        {
+            "temperature": 1.0,
+            "alpha": 2.0,
+            "num_strong": 2,
+            "mixed_weight": 0.5,
+            "strong_weight": 1.0,
+            "rotation_weight": 1.0,
+            "rampup": 1.0,
+            "history": 0,
+        },
+        statistics=-1,
+        learned=("all", "all"),
+        steps=2,
+    ),
     "supervised": Case({"smoothing": 0.1}, statistics=LABELED, learned=()),
+    "uda": Case(
+        {"threshold": 0.999, "unlabeled_weight": 0.5, "temperature": 0.5, "annealing": "exp"}
+    ),
+    "vat": Case(
+        {
+            "unlabeled_weight": 0.5,
+            "epsilon": 3.0,
+            "xi": 0.1,
+            "num_iterations": 2,
+            "entropy_weight": 0.5,
+            "rampup": 1.0,
+        },
+        statistics=LABELED,
+        learned=("all",),
+    ),
 }
 SYNCHRONIZING = (
     *("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.unique"),
@@ -262,7 +326,12 @@ def test_running_statistics_come_from_one_pass(name, digits):
 def test_every_hyperparameter_matters(name, digits):
     def gradient(options):
         algorithm, student = made(name, options), network()
-        total(algorithm.loss(batch_of(digits, algorithm), context_of(student))).backward()
+        batch, context = batch_of(digits, algorithm), context_of(student)
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
+        for _ in range(case.steps):
+            optimizer.step()
+            optimizer.zero_grad()
+            total(algorithm.loss(batch, context)).backward()
         return torch.cat([p.grad.flatten() for p in student.parameters()])
 
     case = CASES[name]

@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import io
 import pickle
+import struct
 import subprocess
 import sys
 import tarfile
@@ -23,7 +25,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
 from boss import data
-from boss.data import Dataset, ImageSet, sources
+from boss.data import Dataset, ImageSet, cifar
 from boss.errors import InputError
 
 DIGITS = "5752a026c70dc083eecd87f7ee4d00a582d4baef5572d4c848d4bb3e0f595679"
@@ -158,6 +160,50 @@ def test_dataset_fingerprint_sees_both_parts() -> None:
     assert Dataset("mine", whole, part, flip=True).to("cpu").fingerprint in prints
 
 
+def test_unlabeled_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = image_set()
+    more = torch.arange(2 * 18, dtype=torch.uint8).reshape(2, 2, 3, 3)
+    mine = Dataset("mine", whole, whole.subset([0]), flip=True, unlabeled=more, folds=((0, 4),))
+    moved = mine.to("cpu")
+    assert moved.unlabeled is more
+    assert moved.folds == ((0, 4),)
+    plain = Dataset("mine", whole, whole.subset([0]), flip=True)
+    assert plain.unlabeled is None
+    assert plain.to("cpu").unlabeled is None
+    for images, message in (
+        (more.float(), r"\(2, 3, 3\) .*its unlabeled images float32 \(2, 2, 3, 3\)"),
+        (more[:, :1], r"uint8 \(2, 3, 3\) .*its unlabeled images uint8 \(2, 1, 3, 3\)"),
+        (more[0], r"its unlabeled images uint8 \(2, 3, 3\)"),
+        (more[:0], "the unlabeled part of mine is empty"),
+    ):
+        with refused(message):
+            Dataset("mine", whole, whole.subset([0]), flip=True, unlabeled=images)
+    # "meta" is a device that every machine has; the labels of image sets cannot be checked on it.
+    monkeypatch.setattr(ImageSet, "to", lambda self, device: self)
+    elsewhere = mine.to("meta").unlabeled
+    assert elsewhere is not None and elsewhere.device.type == "meta"
+
+
+def test_dataset_fingerprint_by_hand() -> None:
+    """Of the hexadecimal fingerprints of train and test, and of unlabeled images if there are any.
+
+    Results that are kept know their data by it: without unlabeled images it never changes.
+    """
+    whole, part = image_set(), image_set().subset([0])
+    both = whole.fingerprint + part.fingerprint
+    plain = Dataset("mine", whole, part, flip=True)
+    assert plain.fingerprint == hashlib.sha256(both.encode()).hexdigest()
+    more = torch.full((2, 2, 3, 3), 7, dtype=torch.uint8)
+    third = hashlib.sha256(b"2,2,3,3;" + bytes([7] * 36)).hexdigest()
+    expected = hashlib.sha256((both + third).encode()).hexdigest()
+    assert Dataset("mine", whole, part, flip=True, unlabeled=more).fingerprint == expected
+    other = more.clone()
+    other[1, 1, 2, 2] = 8
+    assert Dataset("mine", whole, part, flip=True, unlabeled=other).fingerprint != expected
+    folds = Dataset("mine", whole, part, flip=True, folds=((0, 1, 2),))
+    assert folds.fingerprint == plain.fingerprint
+
+
 # --- digits ---------------------------------------------------------------------------------
 
 
@@ -245,6 +291,33 @@ def test_npz_takes_gray_images_names_and_flip(tmp_path: Path) -> None:
     assert (a.flip, b.flip) == (False, True)
 
 
+def test_npz_takes_unlabeled_images(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays())
+    plain = data.load(str(path))
+    assert plain.unlabeled is None
+    content = arrays(x_unlabeled=np.arange(5 * 48, dtype=np.uint8).reshape(5, 4, 4, 3))
+    np.savez(path, **content)
+    loaded = data.load(str(path))
+    assert loaded.unlabeled is not None
+    assert loaded.unlabeled.shape == (5, 3, 4, 4)
+    assert loaded.unlabeled.is_contiguous()
+    for n in range(5):
+        for c in range(3):
+            expected = content["x_unlabeled"][n, :, :, c]
+            assert np.array_equal(loaded.unlabeled[n, c].numpy(), expected)
+    assert loaded.train.fingerprint == plain.train.fingerprint
+    assert loaded.fingerprint != plain.fingerprint
+    assert data.identify(path) == str(path)
+    lines = data.check(str(path))
+    assert lines[1] == "images: 9 train + 4 test + 5 unlabeled, 4 x 4 pixels, 3 channels"
+    gray = {k: v[..., 0] for k, v in content.items() if k.startswith("x_")}
+    np.savez(path, **arrays(**gray))
+    loaded = data.load(str(path))
+    assert loaded.unlabeled is not None
+    assert np.array_equal(loaded.unlabeled[:, 0].numpy(), gray["x_unlabeled"])
+
+
 def test_npz_in_column_order_is_the_same(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays())
     np.savez(tmp_path / "b.npz", **{k: np.asfortranarray(v) for k, v in arrays().items()})
@@ -291,6 +364,10 @@ def test_npz_in_column_order_is_the_same(tmp_path: Path) -> None:
         ({"class_names": np.array(["a", "b", "a"])}, "differ"),
         ({"class_names": np.array([1, 2, 3])}, "class_names must be text"),
         ({"class_names": np.array(["a", "b", None])}, "class_names|allow_pickle"),
+        ({"x_unlabeled": np.zeros((5, 4, 4, 3))}, "x_unlabeled must be uint8 .*not float64"),
+        ({"x_unlabeled": np.zeros((0, 4, 4, 3), np.uint8)}, "x_unlabeled is empty"),
+        ({"x_unlabeled": np.zeros((5, 4, 4), np.uint8)}, r"unlabeled .*\(5, 1, 4, 4\)"),
+        ({"x_unlabeled": np.zeros((5, 5, 5, 3), np.uint8)}, r"unlabeled .*\(5, 3, 5, 5\)"),
         ({"flip": np.array("no")}, "flip must be one boolean"),
         ({"flip": np.array([True, False])}, "flip must be one boolean"),
     ],
@@ -349,10 +426,11 @@ def test_npz_with_a_flipped_bit_is_refused_or_the_same(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_choices() -> None:
+    names = "digits, cifar10, cifar100, svhn, svhn_noextra, stl10"
     for function in (data.load, data.check):
-        with refused("'cifar': choose from digits, cifar10, svhn, svhn_noextra, FILE.npz"):
+        with refused(rf"'cifar': choose from {names}, FILE.npz, folder:PATH\[@SIZE\]$"):
             function("cifar")
-    with refused("unknown data set 'cifar': choose from digits, cifar10, svhn, svhn_noextra$"):
+    with refused(f"unknown data set 'cifar': choose from {names}$"):
         data.fetch("cifar")
 
 
@@ -384,6 +462,17 @@ def test_importing_and_identifying_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "mine.npz")
+
+
+def test_one_file_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    for place in ("here/mine.npz", "other.npz"):
+        np.savez(tmp_path / place, **arrays())
+    monkeypatch.chdir(tmp_path / "here")
+    for path in ("mine.npz", "./mine.npz", "../here/mine.npz", tmp_path / "here/mine.npz"):
+        assert data.identify(Path(path)) == "mine.npz"
+    for path in ("../other.npz", tmp_path / "other.npz"):
+        assert data.identify(Path(path)) == str((tmp_path / "other.npz").resolve())
 
 
 def test_identify_refuses_damaged_files(tmp_path: Path) -> None:
@@ -462,6 +551,21 @@ def test_cifar10_npz_is_checked(cifar10_folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.cifar10
+def test_cifar10_with_unlabeled_images_is_another_data_set(
+    cifar10_folder: Path, tmp_path: Path
+) -> None:
+    with np.load(cifar10_folder / "cifar10.npz") as file:
+        content = dict(file)
+    path = tmp_path / "cifar10.npz"
+    np.savez(path, **content, x_unlabeled=content["x_test"][:7])
+    assert data.identify(path) == str(path)
+    for place in (path, tmp_path):
+        with refused("cifar10.npz: CIFAR-10 has no x_unlabeled: .* name the file itself"):
+            data.load("cifar10", place)
+    assert data.check(str(path))[1].startswith("images: 50000 train + 10000 test + 7 unlabeled, ")
+
+
+@pytest.mark.cifar10
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_cifar10_fits_in_memory(cifar10_folder: Path) -> None:
     code = (
@@ -495,31 +599,71 @@ class OldArray:
         return (reconstruct, arguments, (*state[:2], OldDtype(), *state[3:]))
 
 
+class OldPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+    """Writes text as Python 2 did, byte by byte, and numpy's modules by their old name."""
+
+    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+
+    def save_text(self, text: str | bytes) -> None:
+        content = text if isinstance(text, bytes) else text.encode("latin-1")
+        if len(content) < 256:
+            self.write(pickle.SHORT_BINSTRING + bytes([len(content)]) + content)
+        else:
+            self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
+        self.memoize(text)
+
+    dispatch[str] = dispatch[bytes] = save_text
+
+
+def old_pickle(content: object) -> bytes:
+    """What Python 2 and numpy of 2009 wrote: the format of the files of CIFAR."""
+    file = io.BytesIO()
+    OldPickler(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")
+
+
+def write_cifar(
+    folder: Path, contents: dict[str, dict[str, Any]], kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Files of CIFAR and their archive beside the folder, which count as the published ones.
+
+    Args:
+        contents: file -> what it holds.
+        kind: the class of torchvision that is to expect them.
+
+    Returns:
+        The archive.
+    """
+    folder.mkdir(parents=True)
+    sums = {}
+    for name, content in contents.items():
+        (folder / name).write_bytes(old_pickle(content))
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    for table in ("train_list", "test_list"):
+        names = [name for name, _ in getattr(kind, table)]
+        monkeypatch.setattr(kind, table, [[name, sums[name]] for name in names])
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": sums[kind.meta["filename"]]})
+    archive = folder.parent / kind.filename
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, arcname=folder.name)
+    monkeypatch.setattr(kind, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    return archive
+
+
 @pytest.fixture
 def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with CIFAR-10 in the format of its authors, but of 20 images per file."""
     folder = tmp_path / "made/cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    sums = {}
-
-    def write(name: str, content: dict[str, Any]) -> None:
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
-
     rng = np.random.default_rng(1)
-    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
-        pixels = rng.integers(0, 256, (20, 3072), dtype=np.uint8)
-        labels = [int(v) for v in rng.permutation(20) % 10]
-        write(name, {"data": OldArray(pixels), "labels": labels})
-    write("batches.meta", {"label_names": list(sources.CIFAR10_CLASSES)})
-    for table in ("train_list", "test_list"):
-        names = [name for name, _ in getattr(CIFAR10, table)]
-        monkeypatch.setattr(CIFAR10, table, [[name, sums[name]] for name in names])
-    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
-    archive = tmp_path / "made/cifar-10-python.tar.gz"
-    with tarfile.open(archive, "w:gz") as file:
-        file.add(folder, arcname=folder.name)
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    contents: dict[str, dict[str, Any]] = {
+        name: {
+            "data": OldArray(rng.integers(0, 256, (20, 3072), dtype=np.uint8)),
+            "labels": [int(v) for v in rng.permutation(20) % 10],
+        }
+        for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    }
+    contents["batches.meta"] = {"label_names": list(cifar.CIFAR10_CLASSES)}
+    write_cifar(folder, contents, CIFAR10, monkeypatch)
     return folder.parent
 
 
@@ -553,14 +697,15 @@ def test_torchvision_format_is_loaded(batches: Path) -> None:
     loaded = data.load("cifar10", batches)
     assert loaded.train.images.shape == (100, 3, 32, 32)
     assert loaded.test.images.shape == (20, 3, 32, 32)
-    assert loaded.class_names == sources.CIFAR10_CLASSES
+    assert loaded.class_names == cifar.CIFAR10_CLASSES
     assert loaded.flip
     for position, name in ((0, "data_batch_1"), (99, "data_batch_5")):
         with warnings.catch_warnings(action="ignore"):
-            batch = pickle.loads((batches / "cifar-10-batches-py" / name).read_bytes())
-        row = batch["data"][position % 20]  # 1024 red, 1024 green, 1024 blue pixels, row by row
+            content = (batches / "cifar-10-batches-py" / name).read_bytes()
+            batch = pickle.loads(content, encoding="bytes")
+        row = batch[b"data"][position % 20]  # 1024 red, 1024 green, 1024 blue pixels, row by row
         assert loaded.train.images[position].flatten().tolist() == row.tolist()
-        assert loaded.train.labels[position] == batch["labels"][position % 20]
+        assert loaded.train.labels[position] == batch[b"labels"][position % 20]
     lines = data.check("cifar10", batches)
     assert lines[0] == f"cifar10: {batches / 'cifar-10-batches-py'}"
     assert lines[-1] == "test images: as published (checksums)"
@@ -609,8 +754,9 @@ def test_fetch_of_what_is_there_needs_no_network(
     data.fetch("cifar10", batches)
     data.fetch("digits")
     data.load("digits", download=True)
-    with refused("nothing to fetch"):
-        data.fetch("mine.npz")
+    for name in ("mine.npz", "folder:photos"):
+        with refused(f"{name} is a data set of your own: there is nothing to fetch"):
+            data.fetch(name)
 
 
 @pytest.mark.usefixtures("server")

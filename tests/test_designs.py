@@ -19,6 +19,7 @@ def test_the_authors_grid_on_cifar10():
     first = [run for run in runs if run.round == 0]
     assert Counter(run.method for run in first) == {
         "fixmatch": 32, "boss-1": 32, "boss-2": 32, "boss-3": 32, "boss-4": 32, "supervised": 4,
+        "flexmatch": 32, "freematch": 32,
     }  # fmt: skip
     assert {run.label_set for run in first} == {f"boss:{k}" for k in range(8)} | {
         "fixmatch:0@50000"
@@ -47,7 +48,8 @@ def test_the_authors_grid_on_cifar10():
 def test_every_budget_has_every_stage(study, budget):
     runs = runs_of(study, budget)
     methods = {run.method for run in runs if run.round == 0}
-    assert methods == {"fixmatch", "boss-1", "boss-2", "boss-3", "boss-4", "supervised"}
+    rivals = {"flexmatch", "freematch"}
+    assert methods == {"fixmatch", "boss-1", "boss-2", "boss-3", "boss-4", "supervised", *rivals}
     children = [run for run in runs if run.round == 1]
     assert {c.pick_labels for c in children} == {"pseudo", "true"}
     assert {c.rank_by for c in children} == {"last", "best_test"}
@@ -84,3 +86,106 @@ def test_every_label_set_of_the_studies_resolves(cifar10):
         found = resolve(name, cifar10)
         assert len(found) == 10
         assert len(set(found.labels)) == 10 or name.startswith("select:")
+
+
+def test_table_2_of_fixmatch():
+    runs = runs_of("fixmatch_table2", "paper")
+    cells = Counter((run.dataset, run.label_set.partition("@")[2]) for run in runs)
+    all_by_five = 13 * 5
+    assert cells == {
+        ("cifar10", "40"): all_by_five, ("cifar10", "250"): all_by_five,
+        ("cifar10", "4000"): all_by_five, ("cifar100", "400"): all_by_five,
+        ("cifar100", "2500"): all_by_five, ("cifar100", "10000"): all_by_five,
+        ("svhn", "40"): all_by_five, ("svhn", "250"): all_by_five,
+        ("svhn", "1000"): all_by_five, ("cifar10", "50000"): 1, ("cifar100", "50000"): 1,
+        ("svhn", "604388"): 1,
+    }  # fmt: skip
+    assert {run.num_steps for run in runs} == {2**20}
+    assert {run.num_evaluations for run in runs} == {1024}
+    folds = {run.label_set.partition("@")[0] for run in runs if "604388" not in run.label_set}
+    assert folds == {f"fixmatch:{fold}" for fold in range(6)}  # 0 for all labels only
+    of_cifar100 = [run for run in runs if run.dataset == "cifar100"]
+    assert {run.network for run in of_cifar100} == {"wrn-28-8"}
+    decays = {run.algorithm: run.weight_decay for run in of_cifar100 if run.num_images}
+    assert decays["fixmatch"] == decays["mixmatch"] == 1e-3
+    assert decays["vat"] == 0.02
+    ratios = {run.algorithm: run.unlabeled_ratio for run in runs}
+    assert ratios == {
+        "supervised": 0, "pi_model": 1, "pseudo_label": 1, "mean_teacher": 1, "vat": 1,
+        "mixmatch": 1, "remixmatch": 1, "uda": 7, "fixmatch": 7, "flexmatch": 7, "freematch": 7,
+    }  # fmt: skip
+    assert {r.augmentation for r in runs if r.algorithm == "fixmatch"} == {
+        "randaugment", "ctaugment",
+    }  # fmt: skip
+    assert {r.augmentation for r in runs if r.algorithm == "remixmatch"} == {
+        "ctaugment-without-cutout",
+        "weak",
+    }
+    on_svhn = {r.dataset: dict(r.options) for r in runs if r.algorithm == "freematch"}
+    assert on_svhn == {
+        "cifar10": {}, "cifar100": {}, "svhn": {"threshold_min": 0.9, "threshold_max": 0.95},
+    }  # fmt: skip
+    # An early stop leaves one run of every algorithm in every cell.
+    first = runs[: 13 * 9]
+    assert len({(r.dataset, r.label_set, r.algorithm, r.augmentation) for r in first}) == 13 * 9
+    assert {run.label_set[:10] for run in first} == {"fixmatch:1"}
+
+
+def test_table_3_of_fixmatch():
+    runs = runs_of("fixmatch_stl10", "paper")
+    assert len(runs) == 13 * 5
+    assert {(run.dataset, run.network) for run in runs} == {("stl10", "wrn-37-2")}
+    assert {run.label_set for run in runs} == {f"fold:{fold}" for fold in range(1, 6)}
+
+
+@pytest.mark.parametrize(("study", "num"), [
+    ("ablation_threshold", 20), ("ablation_augmentation", 9), ("ablation_cutout", 3),
+    ("ablation_weak_strong", 9), ("ablation_unlabeled_ratio", 17), ("ablation_optimizer", 34),
+    ("ablation_weight_decay", 10),
+])  # fmt: skip
+@pytest.mark.parametrize("budget", ["paper", "short", "smoke"])
+def test_ablations_are_of_fixmatch_on_one_split_and_hold_fixmatch_itself(study, num, budget):
+    runs = runs_of(study, budget)
+    assert len(runs) == num
+    assert {(r.dataset, r.label_set, r.algorithm, r.repeat) for r in runs} == {
+        ("cifar10", "fixmatch:3@250", "fixmatch", 0)
+    }
+    budgets = {(r.num_images, r.network, r.batch_size) for r in runs}
+    assert len(budgets) == 1
+    if budget == "paper":
+        assert budgets == {(2**26, "wrn-28-2", 64)}
+        # The setting whose error is published as 4.84%.
+        fields = {
+            "augmentation": "ctaugment", "unlabeled_ratio": 7, "learning_rate": 0.03,
+            "momentum": 0.9, "weight_decay": 5e-4, "optimizer": "sgd", "schedule": "cosine",
+            "options": {},
+        }  # fmt: skip
+        found = [r for r in runs if all(getattr(r, k) == v for k, v in fields.items())]
+        assert len(found) == 1 + (study == "ablation_optimizer")  # without Nesterov, too
+
+
+def test_every_study_says_how_its_runs_are_drawn_beside_the_published_ones():
+    for path in sorted((ROOT / "studies").glob("*.py")):
+        study = load(path.stem, ROOT / "studies")
+        has_numbers = path.stem.startswith(("fixmatch", "ablation"))
+        assert bool(study.comparisons) == has_numbers, path.stem
+        for comparison in study.comparisons:
+            assert (ROOT / "analysis/published" / comparison.published).is_file()
+
+
+def test_one_shot_svhn():
+    runs = runs_of("oneshot_svhn", "paper")
+    assert len(runs) == (6 + 4) * 4
+    assert {run.dataset for run in runs} == {"svhn"}
+    assert {run.num_steps for run in runs} == {2**19}
+
+
+def test_every_algorithm_on_digits():
+    for budget in ("smoke", "short"):
+        runs = runs_of("algorithms_digits", budget)
+        kinds = Counter((r.algorithm, r.augmentation, r.label_set.partition("@")[2]) for r in runs)
+        assert len(kinds) == 14 * 2
+        assert len(set(kinds.values())) == 1
+    # They share whatever does not belong to the algorithm, and so can be compared in pairs.
+    shared = {(r.num_images, r.batch_size, r.learning_rate, r.teacher_decay) for r in runs}
+    assert len(shared) == 1

@@ -12,6 +12,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from boss.algorithms import hyperparameters
 from boss.errors import InputError
 from boss.execute import Outcome, Stop, execute, in_child, states
 from boss.place import Place
@@ -92,7 +93,7 @@ def test_runs_finish_and_their_state_is_removed(place):
     assert set(store.finished()["repeat"]) == {0, 1, 2}
     assert not any((store.folder / "state").iterdir())
     row = store.finished().iloc[0]
-    assert json.loads(row["options"]) == {"threshold": 0.14, "unlabeled_weight": 1.0}
+    assert json.loads(row["options"]) == hyperparameters("fixmatch") | {"threshold": 0.14}
     assert row["last_accuracy"] <= row["best_test_accuracy"]
     assert {s for _, s, _ in states(run_repeats(3), store)} == {"finished"}
 

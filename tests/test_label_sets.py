@@ -32,6 +32,7 @@ GOLDEN: dict[str, dict[str, Any]] = json.loads(
 # Images of digits 1, 2, ..., 9, 0: the order in which the reference numbers the classes of SVHN.
 SVHN_TRAIN = (13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659, 4948)
 SVHN_EXTRA = (90560, 74740, 60765, 50633, 53490, 41582, 43997, 35358, 34456, 45550)
+SVHN_BOTH = tuple(a + b for a, b in zip(SVHN_TRAIN, SVHN_EXTRA, strict=True))
 
 
 def refused(message: str) -> Any:
@@ -169,13 +170,10 @@ def test_classes_are_shuffled_in_order_by_the_legacy_generator() -> None:
     ("counts", "size", "expected"),
     [
         (SVHN_TRAIN, 40, [7, 6, 4, 4, 4, 3, 3, 3, 3, 3]),
-        (
-            tuple(a + b for a, b in zip(SVHN_TRAIN, SVHN_EXTRA, strict=True)),
-            250,
-            [43, 35, 29, 24, 25, 20, 20, 17, 16, 21],
-        ),
+        (SVHN_BOTH, 40, [7, 6, 4, 4, 4, 3, 3, 3, 3, 3]),
+        (SVHN_BOTH, 250, [43, 35, 29, 24, 25, 20, 20, 17, 16, 21]),
     ],
-    ids=["train", "train+extra"],
+    ids=["train", "train+extra", "train+extra"],
 )
 def test_uneven_classes_keep_their_proportions(
     counts: tuple[int, ...], size: int, expected: list[int]
@@ -362,6 +360,23 @@ def test_every_selection_of_the_package_is_whole() -> None:
         assert len(set(content["indices"])) == len(content["indices"])
 
 
+def test_folds_of_a_data_set() -> None:
+    mine = dataclasses.replace(dataset([0, 0, 0, 1, 2, 2]), folds=((5, 3, 0), (1, 3, 4), (0, 1)))
+    assert resolve("fold:0", mine) == LabelSet("fold:0", (5, 3, 0), (2, 1, 0))
+    assert resolve("fold:1", mine) == LabelSet("fold:1", (1, 3, 4), (0, 1, 2))
+    for name in ("fold:3", "fold:-1", "fold:01", "fold:one", "fold:0@3"):
+        with refused(f"unknown label set of mine '{name}': choose from fold:0, fold:1, fold:2$"):
+            resolve(name, mine)
+    with refused("label set fold:2 has no image of class b, c"):
+        resolve("fold:2", mine)
+    with refused("malformed label set 'fold:': .* or fold:NUMBER or "):
+        resolve("fold:", mine)
+    with refused(
+        "label set fold:0 is for stl10, mine has no predefined folds: choose fixmatch:SEED@SIZE or"
+    ):
+        resolve("fold:0", dataset([0, 0, 0, 1, 2, 2]))
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.txt", tmp_path):
         with refused(f"cannot read label set {path}: "):
@@ -376,7 +391,8 @@ def test_missing_file_is_refused(tmp_path: Path) -> None:
         ("file:", "malformed"),
         (
             "bos:3",
-            "unknown kind of label set 'bos': choose from boss, carlini, fixmatch, select, file",
+            "unknown kind of label set 'bos': choose from boss, carlini, fixmatch, fold, select,"
+            " file",
         ),
         ("fixmatch:3", "malformed label set 'fixmatch:3': write fixmatch:SEED@SIZE, for instance"),
         ("fixmatch:3@ten", "malformed"),

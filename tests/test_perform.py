@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from boss import checkpoint
+from boss.algorithms import hyperparameters
 from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.execute import Stop, execute, in_child
@@ -47,7 +48,7 @@ def test_the_row_of_a_run(place, digits):
     assert (row["study"], row["commit"], row["versions"]) == ("s", "abc", '{"python": "3"}')
     for name, value in run.as_dict().items():
         if name == "options":
-            value = json.dumps({"threshold": 0.14, "unlabeled_weight": 1.0})
+            value = json.dumps(hyperparameters("fixmatch") | {"threshold": 0.14}, sort_keys=True)
         if name == "parent":
             assert pd.isna(row["parent"])
             continue

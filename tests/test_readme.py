@@ -140,3 +140,18 @@ def test_the_numbers_of_boss_are_those_of_the_committed_results():
     full = percent[runs["num_labels"].to_numpy() == 1201]
     [row] = [line for line in table.splitlines() if line.startswith("| Fully supervised")]
     assert f"| 1 | {len(full)} | {full.mean():.1f} |" in row
+
+
+def test_the_way_flexmatch_came_in_is_as_told():
+    """Every line of code that CONTRIBUTING.md shows stands in the file it names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.split("## A new algorithm")[1].split("\n## ")[0]
+    shown = 0
+    for step in re.split(r"\n\d\. ", section)[1:]:
+        [path] = re.findall(r"^`([\w./]+)`", step)
+        lines = [line.strip() for line in (ROOT / path).read_text().splitlines()]
+        for block in re.findall(r"```python\n(.*?)```", step, re.DOTALL):
+            for line in block.splitlines():
+                assert line.strip() in lines, (path, line)
+                shown += 1
+    assert shown >= 6

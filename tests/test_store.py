@@ -1,13 +1,25 @@
 """Parquet tables: whole or absent, nothing lost, nothing counted twice."""
 
+import json
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from boss import store as store_module
+from boss.algorithms import hyperparameters
 from boss.errors import InputError
-from boss.store import OPTIONAL_TABLES, TABLES, YOUNGER, Store, data_dictionary, write_atomically
+from boss.store import (
+    OPTIONAL_TABLES,
+    SPARSE_TABLES,
+    TABLES,
+    YOUNGER,
+    YOUNGER_OPTIONS,
+    Store,
+    data_dictionary,
+    write_atomically,
+)
 
 
 def run_row(run_id, accuracy=0.5):
@@ -23,6 +35,7 @@ def write(store, run_id, accuracy=0.5):
         class_evaluations=classes,
         labeled_images=[{"position": 0, "image": b"x"}],
         predictions=[{"network": "last", "image_index": 0, "guess": 1, "doubt": 0.5}],
+        augmentation_rates=[{"step": 2, "operation": "blur", "bin": 0, "rate": 0.5}],
     )
 
 
@@ -51,8 +64,39 @@ def test_runs_from_before_self_training_are_read(tmp_path):
         (tmp_path / "s" / table / "a.parquet").unlink()
     [row] = store.finished().to_dict("records")
     assert (row["round"], row["num_picks"], row["pick_labels"]) == (0, 0, "pseudo")
+    assert (row["augmentation"], row["optimizer"], row["nesterov"]) == ("randaugment", "sgd", True)
     assert pd.isna(row["parent"])
     assert not store.unreadable
+
+
+def test_options_that_came_later_are_filled_in(tmp_path):
+    """So that older and newer runs of one setting are one group."""
+    store = Store(tmp_path, "s")
+    tables = {t: [{}] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    for name, options in (("a", '{"threshold": 0.9}'), ("b", '{"labels": "soft"}')):
+        row = run_row(name) | {"algorithm": "fixmatch", "options": options}
+        store.write(row, **tables)
+    store.write(run_row("c") | {"algorithm": "boss", "options": '{"threshold": 0.9}'}, **tables)
+    first, second, third = (json.loads(text) for text in store.read("runs")["options"])
+    assert first == YOUNGER_OPTIONS["fixmatch"] | {"threshold": 0.9}
+    assert second == YOUNGER_OPTIONS["fixmatch"] | {"labels": "soft"}
+    assert third == {"threshold": 0.9}
+    for algorithm, younger in YOUNGER_OPTIONS.items():
+        assert younger.items() <= hyperparameters(algorithm).items()
+
+
+def test_a_run_without_rows_of_a_sparse_table_has_no_part_of_it(tmp_path):
+    store = Store(tmp_path, "s")
+    tables = {t: [{}] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    store.write(run_row("a"), **tables)
+    store.write(run_row("b"), **tables, augmentation_rates=[])
+    assert store.has_parts("a") and store.has_parts("b")
+    assert store.finished()["run_id"].tolist() == ["a", "b"]
+    assert not list((tmp_path / "s").glob("augmentation_rates/*"))
+    assert store.read("augmentation_rates").empty
+    assert not store.unreadable
+    with pytest.raises(AssertionError):
+        store.write(run_row("c"), **{t: rows for t, rows in tables.items() if t != "predictions"})
 
 
 def test_frames_are_written_as_rows_are(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from boss.cost import gpu_hours
 from boss.errors import InputError
-from boss.study import Run, Study, find, grid, load, select, with_parents
+from boss.study import YOUNGER, Run, Study, find, grid, load, select, titles, with_parents
 
 STUDIES = Path(__file__).parent.parent / "studies"
 FIELDS = {
@@ -49,7 +49,14 @@ def test_every_field_is_part_of_the_id():
         bool: lambda v: not v,
     }
     of_self_training = {"parent", "picks_per_class", "pick_labels", "rank_by"}
+    base = run
+    together = {"beta2": {"optimizer": "adam"}, "final_learning_rate": {"schedule": "linear"}}
+    changes = {
+        "augmentation": "cutout", "optimizer": "adam", "schedule": "constant",
+        "final_learning_rate": 0.5,
+    }  # fmt: skip
     for field in dataclasses.fields(Run):
+        run = dataclasses.replace(base, **together.get(field.name, {}))
         value = getattr(run, field.name)
         if field.name in of_self_training:
             continue
@@ -57,9 +64,12 @@ def test_every_field_is_part_of_the_id():
             changed = {"threshold": 0.5}
         elif field.name == "max_eval_images":
             changed = 7
+        elif field.name in changes:
+            changed = changes[field.name]
         else:
             changed = other[type(value)](value)
         assert dataclasses.replace(run, **{field.name: changed}).id != run.id, field.name
+    run = base
     child = dataclasses.replace(run, parent=run, picks_per_class=5)
     others = [
         dataclasses.replace(child, picks_per_class=6),
@@ -72,10 +82,10 @@ def test_every_field_is_part_of_the_id():
 
 
 def test_the_id_of_a_run_without_a_parent_is_that_of_its_other_fields():
-    """Results of a time before self-training keep their ids."""
+    """Results of a time before self-training, and before the ablations, keep their ids."""
     run = Run(**FIELDS)
     fields = run.as_dict()
-    for name in ("parent", "picks_per_class", "pick_labels", "rank_by"):
+    for name in ("parent", "picks_per_class", "pick_labels", "rank_by", *YOUNGER):
         del fields[name]
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     assert run.id == hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -271,7 +281,9 @@ def test_a_broken_study_file_is_one_line(tmp_path, text, message):
 
 
 def test_unknown_studies_and_missing_files_are_refused():
-    with pytest.raises(InputError, match="unknown study 'x': choose from boss_cifar10, boss_"):
+    with pytest.raises(
+        InputError, match="unknown study 'x': choose from ablation_augmentation, abl"
+    ):
         load("x", STUDIES)
     with pytest.raises(InputError, match="no study file"):
         load("x.py", STUDIES)
@@ -299,3 +311,22 @@ def test_a_run_listed_twice_is_refused():
     study = Study(reproduces="", runs=lambda budget: [Run(**FIELDS)] * 2, name="twice")
     with pytest.raises(InputError, match="lists a run twice"):
         study.enumerate()
+
+
+def test_titles_tell_runs_apart_by_what_is_not_at_its_default():
+    run = Run(**FIELDS)
+    runs = [
+        run,
+        dataclasses.replace(run, momentum=0.5),
+        dataclasses.replace(run, momentum=0.5, options={"threshold": 0.5}),
+        dataclasses.replace(run, dataset="cifar10", augmentation="ctaugment"),
+        dataclasses.replace(run, repeat=1, momentum=0.5),
+    ]
+    assert list(titles(runs).values()) == [
+        "fixmatch fixmatch:3@10 #0, dataset digits",
+        "fixmatch fixmatch:3@10 #0, dataset digits, momentum 0.5",
+        "fixmatch fixmatch:3@10 #0, dataset digits, momentum 0.5, threshold 0.5",
+        "fixmatch fixmatch:3@10 #0, dataset cifar10, augmentation ctaugment",
+        "fixmatch fixmatch:3@10 #1",
+    ]
+    assert titles([]) == {}

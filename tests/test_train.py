@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from boss import checkpoint, models
-from boss.augment import RandAugment, Weak, to_float
+from boss.algorithms import StepLoss
+from boss.augment import CTAugment, RandAugment, Weak, to_float
 from boss.data.label_sets import resolve, validation_indices
 from boss.evaluate import evaluate
 from boss.perform import start_run, train_config, training_data
 from boss.seeds import EpochOrder, Streams, stream
 from boss.study import Run
-from boss.train import NonFiniteLossError, make_teacher, train
+from boss.train import NonFiniteLossError, Totals, make_teacher, train
 
 from .test_contract import NoSynchronization
 
@@ -250,7 +251,15 @@ CHANGES = {
     "precision": "bf16",
     "options": {"threshold": 0.5},
     "algorithm": "supervised",
+    "augmentation": "ctaugment",
+    "optimizer": "adam",
+    "nesterov": False,
+    "beta2": 0.5,
+    "schedule": "constant",
+    "final_learning_rate": 0.01,
 }
+# What else a setting needs to have an effect.
+TOGETHER = {"beta2": {"optimizer": "adam"}, "final_learning_rate": {"schedule": "linear"}}
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -258,8 +267,9 @@ def test_every_setting_matters(digits, name):
     changes = {name: CHANGES[name]}
     if name == "algorithm":
         changes |= {"unlabeled_ratio": 0, "options": {}}
-    base, _ = train_run(RUN, digits)
-    changed, _ = train_run(dataclasses.replace(RUN, **changes), digits)
+    run = dataclasses.replace(RUN, **TOGETHER.get(name, {}))
+    base, _ = train_run(run, digits)
+    changed, _ = train_run(dataclasses.replace(run, **changes), digits)
     rows = (base.evaluations, changed.evaluations)
     assert rows[0] != rows[1]
     if name not in ("num_evaluations", "max_eval_images", "network"):
@@ -482,3 +492,126 @@ def test_seconds_are_those_on_the_wall(digits):
     train(training, data, train_config(RUN), key=("k",), report=lambda t: time.sleep(0.02))
     wall = time.perf_counter() - began
     assert 11 * 0.02 < training.seconds < wall
+
+
+def test_unlabeled_images_of_unknown_class_are_learned_from_and_not_scored(digits):
+    """Twice as many unlabeled images, of which half have no class."""
+    extra = digits.train.images.flip(0)
+    with_extra = dataclasses.replace(digits, unlabeled=extra)
+    training, data = prepare(RUN, with_extra)
+    assert torch.equal(data.unlabeled.images, torch.cat([digits.train.images, extra]))
+    assert torch.equal(data.unlabeled.labels[:1201], digits.train.labels)
+    assert (data.unlabeled.labels[1201:] == -1).all()
+    assert train(training, data, train_config(RUN), key=("k",))
+    seen = torch.cat(
+        [EpochOrder(2402, 16, "k", "unlabeled order", device=CPU)[step] for step in range(12)]
+    )
+    assert 0 < (seen >= 1201).sum() < len(seen)
+    everyone = [r for r in training.class_evaluations if r["network"] == "teacher"]
+    assert sum(row["predicted_count"] for row in everyone) == len(seen)
+    # What is known of the pseudo-labels does not depend on the others.
+    used = sum(row["pseudo_label_count"] for row in everyone)
+    assert 0 < used <= len(seen)
+    rates = [row["pseudo_label_accuracy"] for row in training.evaluations]
+    assert all(rate is None or 0 <= rate <= 1 for rate in rates)
+
+
+def test_the_accuracy_of_pseudo_labels_is_over_those_of_known_class():
+    totals = Totals.zero(2, CPU)
+    losses = StepLoss(
+        supervised=torch.zeros(()),
+        unsupervised=torch.zeros(()),
+        pseudo_label=torch.tensor([0, 0, 0, 1, 1]),
+        used=torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]),
+    )
+    totals.add(losses, torch.tensor([0, 1, -1, -1, 1]), torch.arange(2), 0)
+    predicted, used, known, right = totals.pseudo_labels.tolist()
+    assert predicted == [3, 2]
+    assert used == [3, 1]
+    assert known == [2, 0]
+    assert right == [1, 0]
+
+
+def test_ctaugment_learns_from_what_the_teacher_makes_of_labeled_images(digits):
+    """Two steps, the rates written out with plain code."""
+    run = dataclasses.replace(RUN, num_images=16, augmentation="ctaugment", num_evaluations=2)
+    training, data = prepare(run, digits)
+    teachers = []
+    train(
+        training, data, train_config(run), key=run.stream_key,
+        report=lambda state: teachers.append(copy.deepcopy(state.teacher)),
+    )  # fmt: skip
+
+    streams = Streams(*run.stream_key, device=CPU)
+    policy, weak = CTAugment(8, device=CPU), Weak(8, flip=False, device=CPU)
+    for teacher in teachers:
+        picks = torch.randint(10, (8,), generator=streams["labeled order"])
+        x = data.labeled.images[picks]
+        x = weak(x, weak.draw(8, streams["labeled augmentation"]))
+        draws = policy.draw_probe(8, streams["probes"])
+        probs = teacher.eval()(to_float(policy(x, draws))).softmax(1)  # as it is after the step
+        policy.update(draws, probs[torch.arange(8), data.labeled.labels[picks]].detach())
+    torch.testing.assert_close(training.views.ctaugment.rates, policy.rates)
+    assert (policy.rates < 1).any()
+    assert [step for step, _ in training.rates] == [1, 2]
+    assert torch.equal(training.rates[-1][1], policy.rates)
+
+
+def test_only_ctaugment_draws_probes_so_other_draws_are_shared(digits):
+    runs = [RUN, dataclasses.replace(RUN, augmentation="ctaugment")]
+    states = [train_run(run, digits)[0].streams.state_dict() for run in runs]
+    same = {name: torch.equal(states[0][name], states[1][name]) for name in states[0]}
+    assert same["labeled order"] and same["labeled augmentation"]
+    assert not same["probes"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_a_resumed_run_with_ctaugment_and_state_in_the_algorithm_gives_the_same_bits(
+    digits, tmp_path, stop_at
+):
+    """ReMixMatch has a head and two averages, FlexMatch a table."""
+    for name in ("remixmatch", "flexmatch"):
+        run = dataclasses.replace(
+            RUN, algorithm=name, options={}, unlabeled_ratio=1, augmentation="ctaugment"
+        )
+        whole, _ = train_run(run, digits)
+        first, data = prepare(run, digits)
+        config, key = train_config(run), run.stream_key
+        assert not train(
+            first, data, config, key=key, should_stop=lambda f=first: f.step == stop_at
+        )
+        checkpoint.save(tmp_path / "c.pt", {"training": first.state_dict()})
+        second, data = prepare(run, digits)
+        second.load_state_dict(checkpoint.load(tmp_path / "c.pt")["training"])
+        assert train(second, data, config, key=key)
+        assert torch.equal(weights(whole.teacher), weights(second.teacher))
+        assert torch.equal(whole.views.ctaugment.rates, second.views.ctaugment.rates)
+        assert whole.evaluations == second.evaluations
+        for (key, mine), theirs in zip(
+            whole.algorithm.state_dict().items(),
+            second.algorithm.state_dict().values(),
+            strict=True,
+        ):
+            assert torch.equal(mine, theirs), key
+        assert [step for step, _ in whole.rates] == [step for step, _ in second.rates]
+
+
+def test_labeled_images_are_strongly_augmented_for_remixmatch_only(digits):
+    seen = {}
+    for name in ("remixmatch", "fixmatch"):
+        run = dataclasses.replace(
+            RUN, algorithm=name, options={}, unlabeled_ratio=1, num_images=8, num_evaluations=1
+        )
+        training, data = prepare(run, digits)
+        loss = training.algorithm.loss
+        training.algorithm.loss = lambda batch, context, name=name, loss=loss: (
+            seen.setdefault(name, batch.x) is None or loss(batch, context)
+        )
+        train(training, data, train_config(run), key=("k",))
+    streams = Streams(*RUN.stream_key, device=CPU)
+    weak, strong = Weak(8, flip=False, device=CPU), RandAugment(8, device=CPU)
+    picks = torch.randint(10, (8,), generator=streams["labeled order"])
+    generator = streams["labeled augmentation"]
+    x = weak(data.labeled.images[picks], weak.draw(8, generator))
+    assert torch.equal(seen["fixmatch"], to_float(x))
+    assert torch.equal(seen["remixmatch"], to_float(*strong(x, strong.draw(8, generator))))

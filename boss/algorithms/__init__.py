@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from boss.algorithms.base import VIEWS, Algorithm, Batch, Context, Sizes, StepLoss
 from boss.algorithms.boss import BOSS
 from boss.algorithms.fixmatch import FixMatch
+from boss.algorithms.flexmatch import FlexMatch
+from boss.algorithms.freematch import FreeMatch
+from boss.algorithms.mean_teacher import MeanTeacher
+from boss.algorithms.mixmatch import MixMatch
+from boss.algorithms.pi_model import PiModel
+from boss.algorithms.pseudo_label import PseudoLabel
+from boss.algorithms.remixmatch import ReMixMatch
 from boss.algorithms.supervised import Supervised
+from boss.algorithms.uda import UDA
+from boss.algorithms.vat import VAT
 from boss.errors import InputError, choose
 from boss.study import Scalar, of_type
 
@@ -28,7 +37,16 @@ __all__ = [
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "boss": BOSS,
     "fixmatch": FixMatch,
+    "flexmatch": FlexMatch,
+    "freematch": FreeMatch,
+    "mean_teacher": MeanTeacher,
+    "mixmatch": MixMatch,
+    "pi_model": PiModel,
+    "pseudo_label": PseudoLabel,
+    "remixmatch": ReMixMatch,
     "supervised": Supervised,
+    "uda": UDA,
+    "vat": VAT,
 }
 
 

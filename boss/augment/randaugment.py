@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boss.augment import pillow
+from boss.augment.cutout import Cutout
 from boss.augment.pixels import check_images, check_size
 from boss.errors import InputError
 
@@ -119,20 +120,14 @@ class RandAugment:
             raise InputError(f"num_ops must be at least 1, got {num_ops}")
         if not 0 <= probability <= 1:
             raise InputError(f"probability must be from 0 to 1, got {probability}")
-        if cutout is None:
-            cutout = min(16, size // 2) // 2 * 2
-        if not (0 <= cutout <= 2 * size and cutout % 2 == 0):
-            raise InputError(f"cutout must be even and from 0 to {2 * size}, got {cutout}")
+        cut = Cutout(size, device=device, side=cutout)
         self.size = size
         self.device = torch.device(device)
         self.num_ops = num_ops
         self.probability = probability
-        self.cutout = cutout
+        self.cutout = cut.side
         self._tables = _build_tables(size, self.device)
-        position = torch.arange(size, device=self.device)
-        distance = position - position[:, None]  # (center, position)
-        cut = (distance >= -(cutout // 2)) & (distance < cutout // 2)
-        self._cut = cut.to(torch.uint8)
+        self._cutout = cut
 
     def draw(self, num: int, generator: torch.Generator) -> StrongDraws:
         """Independent draws for `num` images; `generator` lives on the policy's device."""
@@ -146,7 +141,7 @@ class RandAugment:
             level=integers(1, NUM_LEVELS + 1, shape),
             applied=torch.rand(shape, generator=generator, device=self.device) < self.probability,
             negate=integers(0, 2, shape).to(torch.bool),
-            center=integers(0, self.size, (num, 2)),
+            center=self._cutout.draw(num, generator),
         )
 
     def __call__(self, images: Tensor, draws: StrongDraws) -> tuple[Tensor, Tensor]:
@@ -176,9 +171,7 @@ class RandAugment:
         ]
         images = torch.cat([part for part, _ in parts])
         alpha = torch.cat([part for _, part in parts])
-        bands = self._cut.index_select(0, draws.center.flatten()).view(-1, 2, self.size)
-        top_to_bottom, left_to_right = bands.unbind(1)  # (N, H), (N, W)
-        cut = top_to_bottom[:, :, None] * left_to_right[:, None, :]
+        cut = self._cutout(draws.center)  # (N, H, W)
         keep = (alpha.view_as(cut) > cut)[:, None]
         return images, keep
 

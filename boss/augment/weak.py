@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from boss.augment.pixels import check_images, check_size
+from boss.errors import InputError
 
 
 class WeakDraws(NamedTuple):
@@ -37,16 +38,21 @@ class Weak:
         size: height and width of the images in pixels; only squares are supported.
         flip: whether mirroring is part of the policy (not for SVHN: digits are not symmetric).
         device: where images and draws lie.
+        pad: by how many pixels, 0 to size - 1; None for size // 8.
 
     Raises:
-        InputError: `size` is not from 8 to 256.
+        InputError: `size` is not from 8 to 256, or `pad` out of its range.
     """
 
-    def __init__(self, size: int, *, flip: bool, device: torch.device | str) -> None:
+    def __init__(
+        self, size: int, *, flip: bool, device: torch.device | str, pad: int | None = None
+    ) -> None:
         check_size(size)
+        if pad is not None and not 0 <= pad < size:
+            raise InputError(f"pad must be from 0 to {size - 1}, got {pad}")
         self.size = size
         self.flip = flip
-        self.pad = size // 8
+        self.pad = size // 8 if pad is None else pad
         self.device = torch.device(device)
         shift = torch.arange(2 * self.pad + 1)[:, None]
         source = (torch.arange(size) + shift - self.pad).abs()  # (2p + 1, size)

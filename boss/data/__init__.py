@@ -1,20 +1,34 @@
 """Data sets by name: `load`, `check`, `fetch`, `identify`.
 
-A name is one of NAMES or the path of an .npz file. Importing this package does not import
-torch; loading does. Which images are labeled is the business of `boss.data.label_sets`.
+A name is one of NAMES or one of a data set of the user's own: the path of an .npz file, or
+folder:PATH[@SIZE] of image files. Importing this package does not import torch; loading does.
+Which images are labeled is the business of `boss.data.label_sets`.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boss.data import sources
+from boss.data import cifar, digits, image_folder, npz, stl10, svhn
+from boss.data.arrays import Arrays
 from boss.errors import InputError, choose
 
-__all__ = ["NAMES", "Dataset", "ImageSet", "check", "default_folder", "fetch", "identify", "load"]
+__all__ = [
+    "NAMES",
+    "OWN",
+    "Dataset",
+    "ImageSet",
+    "check",
+    "default_folder",
+    "fetch",
+    "identify",
+    "is_own",
+    "load",
+]
 
 if TYPE_CHECKING:
     from boss.data.imageset import Dataset, ImageSet
@@ -29,7 +43,23 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-NAMES = ("digits", "cifar10", "svhn", "svhn_noextra")
+class Source(NamedTuple):
+    """Where a published data set comes from."""
+
+    find: Callable[[Path, str], Path]  # folder of data sets, name -> the place in it
+    read: Callable[[Path, str], Arrays]  # that place, name -> images and labels
+    fetch: Callable[[Path, str], None]  # folder of data sets, name: download what is not whole
+
+
+SOURCES = {
+    "cifar10": Source(cifar.find, cifar.read, cifar.fetch),
+    "cifar100": Source(cifar.find, cifar.read, cifar.fetch),
+    "svhn": Source(svhn.find, svhn.read, svhn.fetch),
+    "svhn_noextra": Source(svhn.find, svhn.read, svhn.fetch),
+    "stl10": Source(stl10.find, stl10.read, stl10.fetch),
+}
+NAMES = ("digits", *SOURCES)
+OWN = ("FILE.npz", image_folder.FORM)  # how data sets of the user's own are named
 
 
 def default_folder() -> Path:
@@ -37,14 +67,26 @@ def default_folder() -> Path:
     return Path(os.environ.get("BOSS_DATA") or "data")
 
 
+def is_own(name: str) -> bool:
+    """Whether a name, or what `--data` gives, is that of a data set of the user's own.
+
+    >>> [is_own(name) for name in ("mine.npz", "folder:photos@96", "data", "cifar10")]
+    [True, True, False, False]
+    """
+    return name.endswith(".npz") or name.startswith(image_folder.PREFIX)
+
+
 def load(name: str, folder: Path | None = None, *, download: bool = False) -> "Dataset":
     """A data set, in memory, on the CPU.
 
     Args:
-        name: "digits" (comes with scikit-learn), "cifar10", "svhn" (train and extra),
-            "svhn_noextra" or the path of an .npz file (`sources.npz` says what it holds).
-        folder: where CIFAR-10 and SVHN are looked for: a folder, or the .npz file that holds
-            CIFAR-10; `default_folder()` if None.
+        name: "digits" (comes with scikit-learn), "cifar10", "cifar100", "svhn" (train and extra),
+            "svhn_noextra", "stl10"; or the path of an .npz file (`npz.read` says what it holds);
+            or "folder:PATH" or "folder:PATH@SIZE", image files in PATH/train/CLASS,
+            PATH/test/CLASS and, without classes, PATH/unlabeled, of one size or resized to squares
+            of SIZE pixels (`image_folder.read` says how).
+        folder: where the published data sets are looked for; with CIFAR-10, also the .npz file that
+            holds it; `default_folder()` if None.
         download: fetch it first if it is missing.
 
     Raises:
@@ -56,14 +98,29 @@ def load(name: str, folder: Path | None = None, *, download: bool = False) -> "D
 
 
 def identify(path: Path) -> str:
-    """What an .npz file holds: "cifar10" if x_train is that of CIFAR-10, else its path.
+    """The name of the data set of the user's own that `--data` gives: one name for one place.
 
-    CIFAR-10 in a file of any name is loaded by `load("cifar10", path)`. Quick, without torch.
+    An .npz file is named by its path, but "cifar10" if it holds CIFAR-10, by a checksum of the
+    training images: that is loaded by `load("cifar10", path)`, whatever the file is called. A path
+    is relative to the current folder if it lies below that. Quick, without torch.
+
+    Args:
+        path: FILE.npz or folder:PATH[@SIZE].
 
     Raises:
-        InputError: the file is missing or damaged, or has no array x_train.
+        InputError: the file or folder is missing, malformed or damaged, or has no training images.
     """
-    return "cifar10" if sources.is_cifar10(path) else str(path)
+
+    def spelling(place: Path) -> Path:
+        place = place.resolve()
+        return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+
+    name = str(path)
+    if not name.startswith(image_folder.PREFIX):
+        return "cifar10" if cifar.is_cifar10(path) else str(spelling(path))
+    size = image_folder.parse(name).size
+    ending = "" if size is None else f"@{size}"
+    return f"{image_folder.PREFIX}{spelling(image_folder.find(name))}{ending}"
 
 
 def check(name: str, folder: Path | None = None) -> list[str]:
@@ -81,9 +138,10 @@ def check(name: str, folder: Path | None = None) -> list[str]:
         for part in (dataset.train, dataset.test)
     )
     counts = [f"{c} {n} + {m}" for c, n, m in zip(dataset.class_names, train, test, strict=True)]
+    unlabeled = "" if dataset.unlabeled is None else f" + {len(dataset.unlabeled)} unlabeled"
     lines = [
         f"{name}: {place or 'scikit-learn'}",
-        f"images: {len(dataset.train)} train + {len(dataset.test)} test, "
+        f"images: {len(dataset.train)} train + {len(dataset.test)} test{unlabeled}, "
         f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}",
         f"classes: {', '.join(counts)}",
         f"mirrored in training: {'yes' if dataset.flip else 'no'}",
@@ -92,11 +150,17 @@ def check(name: str, folder: Path | None = None) -> list[str]:
     if name == "cifar10":
         assert place is not None
         lines.append("training images and all labels: as published (checksums)")
-        npz = place.suffix == ".npz"
-        origin = sources.describe_cifar10_test(arrays.x_test) if npz else "as published (checksums)"
+        is_npz = place.suffix == ".npz"
+        origin = (
+            cifar.describe_cifar10_test(arrays.x_test) if is_npz else "as published (checksums)"
+        )
         lines.append(f"test images: {origin}")
-    elif name in sources.SVHN_FILES:
+    elif name in SOURCES:
         lines.append("all images and labels: as published (checksums)")
+    if dataset.folds:
+        lines.append(f"label sets fold:0 to fold:{len(dataset.folds) - 1}: predefined folds")
+    if name.startswith(image_folder.PREFIX) and image_folder.parse(name).size is not None:
+        lines.append("resized: of each image the largest centered square")
     return lines
 
 
@@ -107,56 +171,52 @@ def fetch(name: str, folder: Path | None = None) -> None:
         InputError: nothing can be downloaded under this name, the network failed, or
             a damaged file that was not downloaded by this command stands in the way.
     """
-    if name.endswith(".npz"):
-        raise InputError(f"{name} is a file of your own: there is nothing to fetch")
+    if is_own(name):
+        raise InputError(f"{name} is a data set of your own: there is nothing to fetch")
     choose(name, dict.fromkeys(NAMES), what="data set")
-    if name == "digits":
-        return
-    folder = folder or default_folder()
-    if name in sources.SVHN_FILES:
-        sources.fetch_svhn(folder, name)
-        return
-    try:
-        sources.cifar10(sources.find_cifar10(folder))
-    except InputError:
-        if folder.suffix == ".npz" or (folder / "cifar10.npz").exists():
-            raise
-        sources.fetch_cifar10(folder)
+    if name in SOURCES:
+        SOURCES[name].fetch(folder or default_folder(), name)
 
 
 def _locate(name: str, folder: Path | None) -> Path | None:
     """The file or folder that holds a data set; None if it comes with scikit-learn."""
-    if name.endswith(".npz"):
+    if name.startswith(image_folder.PREFIX):
+        return image_folder.find(name)
+    if is_own(name):
         return Path(name)
-    choose(name, dict.fromkeys((*NAMES, "FILE.npz")), what="data set")
-    if name == "digits":
+    choose(name, dict.fromkeys((*NAMES, *OWN)), what="data set")
+    if name not in SOURCES:
         return None
-    folder = folder or default_folder()
-    if name in sources.SVHN_FILES:
-        return sources.find_svhn(folder, name)
-    return sources.find_cifar10(folder)
+    return SOURCES[name].find(folder or default_folder(), name)
 
 
-def _read(name: str, place: Path | None) -> sources.Arrays:
+def _read(name: str, place: Path | None) -> Arrays:
     if place is None:
-        return sources.digits()
-    if name in sources.SVHN_FILES:
-        return sources.svhn(place, name)
-    return sources.cifar10(place) if name == "cifar10" else sources.npz(place)
+        return digits.read()
+    if name in SOURCES:
+        return SOURCES[name].read(place, name)
+    return image_folder.read(name) if name.startswith(image_folder.PREFIX) else npz.read(place)
 
 
-def _load(name: str, arrays: sources.Arrays) -> "Dataset":
+def _load(name: str, arrays: Arrays) -> "Dataset":
     import torch
 
     from boss.data import imageset
 
+    def tensor(x: NDArray[np.uint8]) -> torch.Tensor:  # (N, H, W, C) -> (N, C, H, W)
+        return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()
+
     def part(which: str, x: NDArray[np.uint8], y: NDArray[np.int64]) -> "ImageSet":
-        images = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()
         try:
-            return imageset.ImageSet(images, torch.from_numpy(y), arrays.class_names)
+            return imageset.ImageSet(tensor(x), torch.from_numpy(y), arrays.class_names)
         except InputError as error:
             raise InputError(f"{name}: x_{which} and y_{which}: {error}") from error
 
-    train = part("train", arrays.x_train, arrays.y_train)
-    test = part("test", arrays.x_test, arrays.y_test)
-    return imageset.Dataset(name, train, test, flip=arrays.flip)
+    return imageset.Dataset(
+        name,
+        train=part("train", arrays.x_train, arrays.y_train),
+        test=part("test", arrays.x_test, arrays.y_test),
+        flip=arrays.flip,
+        unlabeled=None if arrays.x_unlabeled is None else tensor(arrays.x_unlabeled),
+        folds=arrays.folds,
+    )

@@ -65,8 +65,7 @@ class ImageSet:
         The SHA-256 of "N,C,H,W;" in ASCII, the pixels in row-major order and the labels as
         little-endian 64-bit integers: one value on every machine and device.
         """
-        digest = hashlib.sha256((",".join(map(str, self.images.shape)) + ";").encode("ascii"))
-        digest.update(self.images.contiguous().cpu().numpy().data)
+        digest = _sha256(self.images)
         digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -99,14 +98,16 @@ class Dataset:
     """What a network learns from and what it is tested on.
 
     Raises:
-        InputError: a part is empty, a class has no training image, or the two parts
+        InputError: a part is empty, a class has no training image, or the parts
             differ in their classes, channels or size.
     """
 
-    name: str  # one of boss.data.NAMES or the path of an .npz file
+    name: str  # one of boss.data.NAMES, the path of an .npz file, or folder:PATH[@SIZE]
     train: ImageSet
     test: ImageSet
     flip: bool  # whether a mirrored image is still one of its class: not so for digits
+    unlabeled: Tensor | None = None  # further training images, of no known class (M, C, H, W) uint8
+    folds: tuple[tuple[int, ...], ...] = ()  # predefined label sets: positions in train
 
     def __post_init__(self) -> None:
         train, test = self.train, self.test
@@ -121,6 +122,8 @@ class Dataset:
                 f"the training images of {self.name} are {shapes[0]} (C, H, W), "
                 f"its test images {shapes[1]}"
             )
+        if self.unlabeled is not None:
+            self._check_unlabeled(self.unlabeled)
         counts = torch.bincount(train.labels, minlength=train.num_classes).tolist()
         if 0 in counts:
             missing = train.class_names[counts.index(0)]
@@ -138,13 +141,41 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The SHA-256 of the fingerprints of both parts: 64 hex digits."""
-        both = self.train.fingerprint + self.test.fingerprint
-        return hashlib.sha256(both.encode("ascii")).hexdigest()
+        """The SHA-256 of the fingerprints of train and test, in hexadecimal: 64 hex digits.
+
+        If there are unlabeled images, their SHA-256 follows those two, computed in the same way but
+        without labels.
+        """
+        parts = self.train.fingerprint + self.test.fingerprint
+        if self.unlabeled is not None:
+            parts += _sha256(self.unlabeled).hexdigest()
+        return hashlib.sha256(parts.encode("ascii")).hexdigest()
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """Both parts on a device."""
-        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+        """All images on a device; no copy of those that are there."""
+        return dataclasses.replace(
+            self,
+            train=self.train.to(device),
+            test=self.test.to(device),
+            unlabeled=None if self.unlabeled is None else self.unlabeled.to(device),
+        )
+
+    def _check_unlabeled(self, images: Tensor) -> None:
+        shape = tuple(self.train.images.shape[1:])
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
+            raise InputError(
+                f"the training images of {self.name} are uint8 {shape} (C, H, W),"
+                f" its unlabeled images {_describe(images)} (N, C, H, W)"
+            )
+        if len(images) == 0:
+            raise InputError(f"the unlabeled part of {self.name} is empty")
+
+
+def _sha256(images: Tensor) -> "hashlib._Hash":
+    """Of "N,C,H,W;" in ASCII and the pixels in row-major order."""
+    digest = hashlib.sha256((",".join(map(str, images.shape)) + ";").encode("ascii"))
+    digest.update(images.contiguous().cpu().numpy().data)
+    return digest
 
 
 def _describe(tensor: Tensor) -> str:

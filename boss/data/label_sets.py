@@ -1,4 +1,4 @@
-"""Which training images carry a label: published sets, FixMatch splits, selections, files.
+"""Which training images carry a label: published sets, FixMatch splits, folds, selections, files.
 
 The number of a label set chooses images; a seed elsewhere chooses random draws.
 
@@ -25,6 +25,7 @@ FORMS = {  # family -> how its sets are written
     "boss": "boss:NUMBER",
     "carlini": "carlini:NUMBER",
     "fixmatch": "fixmatch:SEED@SIZE",
+    "fold": "fold:NUMBER",
     "select": "select:NAME",
     "file": "file:PATH",
 }
@@ -37,7 +38,7 @@ SELECTION_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a file in them, without .jso
 class LabelSet:
     """The labeled images of a run."""
 
-    id: str  # "boss:3", "fixmatch:3@10", ...
+    id: str  # "boss:3", "fixmatch:3@10", "fold:0", ...
     indices: tuple[int, ...]  # positions in the training set, no two the same
     labels: tuple[int, ...]  # the class of each: the true one unless a file says otherwise
     oracle: str = ""  # which hidden labels chose the images, if any did
@@ -76,6 +77,9 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
             carlini:NUMBER       0 (outliers) to 7 (most prototypical), the buckets of
                                  Sohn et al. 2020, section 4.4, CIFAR-10
             fixmatch:SEED@SIZE   `fixmatch_split` of any data set
+            fold:NUMBER          0 to 9, the predefined folds of STL-10, 1,000 labels each
+                                 (Coates et al. 2011); with SIZE 1000 the reference's split of
+                                 STL-10 for a SEED is the fold of that number
             select:NAME          the file NAME.json that `boss-study select` wrote to label_sets/ in
                                  the current directory, or one that comes with this package
             file:PATH            one position per line, the rest of a line after # is a comment;
@@ -113,6 +117,8 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
                 f"label set {label_set} is smaller than the {dataset.num_classes} classes"
             )
         file = _File(fixmatch_split(true_labels, seed, size).tolist())
+    elif family == "fold":
+        file = _File(list(_fold(label_set, dataset)))
     else:
         file = _File(list(_published(label_set, family, dataset.name)))
 
@@ -220,6 +226,16 @@ def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
             f"choose {FORMS['fixmatch']} or {FORMS['file']}"
         )
     return choose(label_set, choices[dataset], what=f"label set of {dataset}")
+
+
+def _fold(label_set: str, dataset: "Dataset") -> tuple[int, ...]:
+    if not dataset.folds:
+        raise InputError(
+            f"label set {label_set} is for stl10, {dataset.name} has no predefined folds:"
+            f" choose {FORMS['fixmatch']} or {FORMS['file']}"
+        )
+    folds = {f"fold:{number}": positions for number, positions in enumerate(dataset.folds)}
+    return choose(label_set, folds, what=f"label set of {dataset.name}")
 
 
 class _File(NamedTuple):

@@ -123,6 +123,7 @@ class WideResNet(nn.Module):
                 )
                 width = out
         self.body = nn.Sequential(*body)
+        self.num_features = width
         self.norm = NormActivate(width, norm_momentum)
         self.classify = nn.Linear(width, num_classes)
         self._initialize(generator)
@@ -142,14 +143,21 @@ class WideResNet(nn.Module):
             if isinstance(module, Conv):
                 fan_out = module.kernel_size[0] ** 2 * module.out_channels
                 module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+                assert module.bias is not None
+                module.bias.zero_()
             elif isinstance(module, nn.Linear):
-                scale = math.sqrt(2 / (module.in_features + module.out_features))
-                # A normal cut at +-2 sd has 0.8796 of the variance's root.
-                std = scale / 0.87962566103423978
-                nn.init.trunc_normal_(
-                    module.weight, std=std, a=-2 * std, b=2 * std, generator=generator
-                )
-            else:
-                continue
-            assert module.bias is not None
-            module.bias.zero_()
+                initialize_linear(module, generator)
+
+
+@torch.no_grad()
+def initialize_linear(layer: nn.Linear, generator: torch.Generator) -> None:
+    """Glorot normal, cut at two standard deviations; biases 0. Of the classifier and other heads.
+
+    Args:
+        generator: draws the weights, where they are.
+    """
+    scale = math.sqrt(2 / (layer.in_features + layer.out_features))
+    # A normal cut at +-2 sd has 0.8796 of the variance's root.
+    std = scale / 0.87962566103423978
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+    layer.bias.zero_()

@@ -28,7 +28,7 @@ class Request:
         InputError: a value that is wrong whatever the data are.
     """
 
-    dataset: str  # of boss.data.NAMES, or FILE.npz
+    dataset: str  # of boss.data.NAMES, or one of your own
     embedding: str  # see boss.prototypes.embeddings.FORMS
     methods: Sequence[str]  # of boss.prototypes.selection.METHODS
     data: Path | None = None  # folder of data sets, or the .npz file that holds CIFAR-10
@@ -54,7 +54,8 @@ class Request:
             )
         if self.out is not None and self.out.suffix != ".json":
             raise InputError(f"--out {self.out}: the name of a label set file ends in .json")
-        if self.data is not None and self.data.suffix == ".npz" and self.dataset != "cifar10":
+        is_own = self.data is not None and data.is_own(str(self.data))
+        if is_own and self.dataset != "cifar10":
             raise InputError(
                 f"--data {self.data} would not be used: `select {self.data}` selects from it"
             )

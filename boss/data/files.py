@@ -1,0 +1,119 @@
+"""What all data sets on disk share: checksums, downloads, and one line for whatever goes wrong."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tarfile
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from boss.errors import InputError
+
+SILENCE_SECONDS = 60.0  # of a server, until a download counts as failed
+
+
+def how_to_fetch(dataset: str, folder: Path) -> str:
+    """The end of a message on a data set that is missing or damaged."""
+    return f"run `boss-study data fetch {dataset} --data {folder}`"
+
+
+def check_file(path: Path, md5: str | None, dataset: str, folder: Path) -> None:
+    """Refuse a file that is not the published one and say how to fetch that.
+
+    Args:
+        md5: of the published file, 32 hex digits; if it is not known, None: any file will do.
+        dataset: its name, one of boss.data.NAMES.
+        folder: where to fetch it to.
+
+    Raises:
+        InputError: the file is missing, or its checksum is another.
+    """
+    from torchvision.datasets.utils import check_integrity
+
+    if not check_integrity(path, md5):
+        fault = "damaged" if path.exists() else "missing"
+        raise InputError(f"{path} is {fault}: {how_to_fetch(dataset, folder)}")
+
+
+def fetch_archive(archive: Any, folder: Path, title: str, check: Callable[[Path], object]) -> None:
+    """Download one of torchvision's archives and put what it holds into `folder`.
+
+    It is unpacked and checked in a temporary folder beside its place and then renamed, so
+    an interrupted download leaves nothing that looks whole. Replaces a damaged copy.
+
+    Args:
+        archive: a class of torchvision.datasets with url, filename, tgz_md5 and base_folder.
+        title: what a person calls the data set.
+        check: raises InputError unless the unpacked folder, its argument, is whole.
+
+    Raises:
+        InputError: the download failed, was damaged, or cannot be written.
+    """
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    target = folder / archive.base_folder
+    with fetching(title, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{target.name}-") as partial:
+            unpacked = Path(partial, archive.base_folder)
+            with warnings.catch_warnings():
+                # torchvision does not tell tarfile which members it trusts; the checksum is right.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                download_and_extract_archive(
+                    archive.url, partial, filename=archive.filename, md5=archive.tgz_md5
+                )
+            check(unpacked)
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(unpacked, target)
+
+
+@contextlib.contextmanager
+def fetching(title: str, folder: Path) -> Iterator[None]:
+    """For a download: a silent server does not hold it forever, a failure is one line."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
+    try:
+        yield
+    # RuntimeError is what torchvision raises for a wrong checksum.
+    except (
+        *(OSError, HTTPException, RuntimeError, InputError),
+        *(EOFError, tarfile.TarError, zlib.error),
+    ) as error:
+        raise InputError(f"cannot fetch {title} into {folder}: {one_line(error)}") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever a missing or damaged file raises into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"no file {path}") from error
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is truncated or not an .npz file: {one_line(error)}") from error
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def describe(array: NDArray[Any]) -> str:
+    """Type and shape of an array, as they stand in messages."""
+    return f"{array.dtype} {array.shape}"
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception without line breaks; its type if there is no message."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,85 @@
+"""Optimizers of torch.optim as the reference uses them, and schedules of the learning rate."""
+
+import math
+
+from torch import nn, optim
+
+# With beta2 = 0 Adam divides by the size of the last gradient alone; the reference's ablation
+# then adds this much to it, otherwise 1e-8.
+EPSILON_WITHOUT_BETA2 = 1e-4
+
+
+def make_optimizer(
+    name: str,
+    parameters: list[nn.Parameter],
+    *,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+    beta2: float,
+    weight_decay: float,
+) -> optim.Optimizer:
+    """An optimizer in which kernels decay, and biases and batch norm do not.
+
+    The reference adds an L2 loss over kernels, whose gradient goes through momentum and, with adam
+    and adagrad, through their scaling; adamw takes learning rate * decay off the kernels directly,
+    as the reference's Adam family does.
+
+    Args:
+        name: one of `boss.study.OPTIMIZERS`.
+        momentum: of sgd; beta 1 of adam and adamw.
+
+    Deviation: TensorFlow's Adam adds epsilon before it corrects the bias of the second moment,
+    torch's afterwards; they differ in the first steps, where gradients are as small as epsilon.
+    """
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    match name:
+        case "sgd":
+            return optim.SGD(
+                groups,
+                lr=learning_rate,
+                momentum=momentum,
+                nesterov=nesterov and momentum > 0,
+                fused=True,
+            )
+        case "asgd":
+            # lambd = 0: its own decay of weights and of the rate is off; t0 = -1: the average is
+            # over all steps, the first one included. It follows a schedule one step late.
+            return optim.ASGD(groups, lr=learning_rate, lambd=0.0, t0=-1.0)
+        case "adagrad":
+            return optim.Adagrad(groups, lr=learning_rate)
+        case "adam" | "adamw":
+            kind = optim.Adam if name == "adam" else optim.AdamW
+            epsilon = 1e-8 if beta2 > 0 else EPSILON_WITHOUT_BETA2
+            return kind(groups, lr=learning_rate, betas=(momentum, beta2), eps=epsilon, fused=True)
+        case _:
+            raise AssertionError(name)
+
+
+def learning_rate_at(
+    schedule: str, progress: float, learning_rate: float, final_learning_rate: float
+) -> float:
+    """The learning rate after a share `progress` of the training, counted in labeled images.
+
+    cosine    learning_rate * cos(7 pi progress / 16), which ends at 0.195 of its start (Sohn et al.
+              2020, section 2.3)
+    linear    from learning_rate to final_learning_rate
+    constant  learning_rate
+
+    There is no warm-up.
+
+    >>> learning_rate_at("linear", 0.25, learning_rate=0.03, final_learning_rate=0.01)
+    0.025
+    """
+    match schedule:
+        case "cosine":
+            return learning_rate * math.cos(7 / 16 * math.pi * progress)
+        case "linear":
+            return learning_rate + (final_learning_rate - learning_rate) * progress
+        case "constant":
+            return learning_rate
+        case _:
+            raise AssertionError(schedule)
