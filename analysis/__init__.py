@@ -7,6 +7,9 @@ figures        DataFrame -> Figure
 balancing      numbers, figures and page of the class balancing methods
 self_training  the same of rounds of self-training
 prototypes     the same of the choice of the labeled images
+augmentation   the same of what CTAugment learned
+comparison     ours beside published numbers, by the settings of the runs
+comparison_page  its figures and page
 parts          what a page is made of
 report         writes all of it, in reading order
 published/     numbers from the literature, each with its source

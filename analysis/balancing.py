@@ -1,7 +1,9 @@
 """What class balancing changes: the methods of BOSS against FixMatch, which is method 0.
 
-Runs of round 0 only; self-training has a section of its own. Every difference is to FixMatch, over
-pairs of runs with the same label set and repeat.
+Beside them FlexMatch and FreeMatch, which also let thresholds depend on the class. Other algorithms
+have no such rule and stand in section Algorithms alone. Runs of round 0 only; self-training has a
+section of its own. Every difference is to FixMatch, over pairs of runs with the same label set and
+repeat.
 """
 
 import textwrap
@@ -46,6 +48,7 @@ from .tables import (
 Floats = NDArray[np.float64]
 
 BASELINE = "fixmatch"
+BALANCED = ("flexmatch", "freematch")  # and the methods of BOSS
 FAILED, POOR = 20, 50  # percent: a class below has failed, or is poor
 MEASURES = {
     "sd_over_classes": "sd over classes",
@@ -61,17 +64,21 @@ MAX_REPEATS = 4  # panels beside each other
 
 
 def of_methods(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of round 0 with pseudo-labels, of experiments in which two methods or more ran.
+    """The rows of round 0 of FixMatch and of what keeps its classes in balance.
+
+    Only of experiments in which two such methods or more ran.
 
     Args:
         table: any rows with experiment, method and round.
     """
-    rows = table[(table["round"] == 0) & (table["method"] != "supervised")]
+    is_method = table["method"].isin([BASELINE, *BALANCED])
+    is_method |= table["method"].str.match(r"boss\b")
+    rows = table[(table["round"] == 0) & is_method]
     return rows[rows.groupby("experiment")["method"].transform("nunique") > 1]
 
 
 def baseline_of(block: pd.DataFrame) -> str:
-    """The variant of FixMatch in one experiment, "" if it was not run."""
+    """The first variant of FixMatch in one experiment (`load.sort_runs`), "" if it was not run."""
     variants = block.loc[block["method"] == BASELINE, "variant"]
     return str(variants.iloc[0]) if len(variants) else ""
 
@@ -458,6 +465,7 @@ def parts(
 
     Args:
         table: `load.metrics`.
+        focuses: their experiments have figures.
     """
     runs = of_methods(found.runs)
     if not len(runs):
@@ -487,8 +495,9 @@ def parts(
                 difference_text(differences),
             )
         )
+    looked_at = {focus.experiment for focus in focuses}
     for experiment, end, block in by_experiment(runs, experiments):
-        if not baseline_of(block):
+        if experiment not in looked_at or not baseline_of(block):
             continue
         title = f"Difference to FixMatch: {experiment}"
         made.append(
@@ -518,6 +527,8 @@ def parts(
         )
     )
     for experiment, end, block in by_experiment(table, experiments):
+        if experiment not in looked_at:
+            continue
         title = f"Test accuracy of the classes by method: {experiment}"
         made.append(
             Picture(
@@ -537,6 +548,9 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
     curves = of_methods(class_curves(found))
     ends = {focus.experiment: focus for focus in focuses}
     for experiment, end, block in by_experiment(curves, experiments):
+        focus = ends.get(experiment)
+        if focus is None:
+            continue
         title = f"Classes of the pseudo-labels by method: {experiment}"
         spread = effective_classes(block)
         num_classes = int(block["class_index"].nunique())
@@ -554,9 +568,6 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
                     ),
                 )
             )
-        focus = ends.get(experiment)
-        if focus is None:
-            continue
         rows = block[block["label_set"] == focus.label_set]
         if not rows["pseudo_label_count"].sum() > 0:
             continue

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from . import statistics
 from .load import AGGREGATES, ALL
-from .tables import counts_text
+from .tables import baseline_of, counts_text, plural
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +52,9 @@ MAX_ANNOTATED = (15, 60)  # classes and rows of a heat map whose cells hold numb
 MAX_ROW_NAME = 30  # letters in a line
 MAX_HEIGHT = 11.0  # inches, of a figure that grows with its rows
 MAX_PANELS = 8
+MAX_COLORED = 8  # variants told apart by color; more are named one by one
+MIN_RANGE = 5.0  # points, of an axis that adapts to the accuracies
+MAX_VARIANT_PANELS = 12  # of more variants, those that end lowest and highest
 
 
 def color(position: int) -> Color:
@@ -275,8 +278,8 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def few_label_sets(means: "pd.Series[float]", most: int) -> list[str]:
-    """The label sets to show, in their order: of more than `most` the lowest and highest."""
+def lowest_and_highest(means: "pd.Series[float]", most: int) -> list[str]:
+    """The names to show, in their order: of more than `most` the lowest and highest."""
     if len(means) <= most:
         return [str(name) for name in means.index]
     order = means.sort_values(kind="stable").index
@@ -285,11 +288,64 @@ def few_label_sets(means: "pd.Series[float]", most: int) -> list[str]:
     return [str(name) for name in means.index if name in kept]
 
 
-def row_names(label_sets: list[str]) -> tuple[list[str], float]:
-    """Names of rows, long ones in two lines or more, and the inches that they need beyond usual."""
-    texts = ["\n".join(textwrap.wrap(name, MAX_ROW_NAME)) for name in label_sets]
+def row_names(names: list[str], most: int = MAX_ROW_NAME) -> tuple[list[str], float]:
+    """Names of rows, long ones in two lines or more, and the inches that they need beyond usual.
+
+    Args:
+        most: letters in a line.
+    """
+    texts = ["\n".join(textwrap.wrap(name, most)) for name in names]
     longest = max(len(line) for text in texts for line in text.split("\n"))
     return texts, 0.07 * max(0, longest - 14)
+
+
+def accuracy_by_variant(metrics: pd.DataFrame, title: str) -> Figure:
+    """A row per variant: every run a dot, the mean and its 95% t interval over label sets.
+
+    For so many variants that colors cannot tell them apart.
+
+    Args:
+        metrics: `load.metrics` of one experiment.
+    """
+    table = metrics[metrics["metric"] == ALL]
+    by_variant = table.groupby("variant", sort=False)["percent"].mean()
+    variants = lowest_and_highest(by_variant, MAX_ROWS)
+    row_texts, more_width = row_names(variants, 60)
+    height = max(0.24 * len(variants), 0.13 * sum(text.count("\n") + 1 for text in row_texts))
+    figure = Figure(figsize=(6.5 + more_width, height + 1.5), layout="constrained")
+    axis = figure.subplots()
+    baseline = baseline_of(table)
+    subtitle = (
+        "Dots: runs, teacher after the last step. Bars: mean over label sets and its 95% t "
+        "interval over label sets (over repeats if there is one). Vertical line: the mean of "
+        f"{baseline}. {how_many(table)}"
+    )
+    if len(variants) < len(by_variant):
+        subtitle += f" Shown: the {len(variants)} lowest and highest of {len(by_variant)} variants."
+    set_title(figure, title, subtitle)
+    against = statistics.cluster_mean(table[table["variant"] == baseline], "percent").mean
+    axis.axvline(against, color=GRAY, lw=0.9)
+    for row, variant in enumerate(variants):
+        part = table[table["variant"] == variant]
+        values = part["percent"].to_numpy(dtype=float)
+        axis.plot(
+            values, np.full(len(values), row + 0.12), "o", ms=3.2, mew=0, alpha=0.6, color=color(0)
+        )
+        mean = statistics.cluster_mean(part, "percent")
+        ends = np.clip(mean.interval, 0, 100)
+        axis.plot(ends, [row - 0.16] * 2, color=color(0), lw=1.4, solid_capstyle="butt")
+        axis.plot(mean.mean, row - 0.16, "|", ms=7, mew=2.2, color=color(0))
+        if row % 2:
+            axis.axhspan(row - 0.5, row + 0.5, color="0.965", zorder=0, lw=0)
+    axis.set_yticks(range(len(variants)), row_texts)
+    shrink_if_wrapped(axis, row_texts)
+    axis.set_ylim(len(variants) - 0.5, -0.5)
+    axis.grid(visible=False, axis="y")
+    low, high = axis.get_xlim()
+    space = max(0.0, MIN_RANGE - (high - low)) / 2
+    axis.set_xlim(max(low - space, 0), min(high + space, 100))
+    axis.set_xlabel(ACCURACY)
+    return figure
 
 
 def accuracy_by_label_set(
@@ -304,7 +360,7 @@ def accuracy_by_label_set(
     table = metrics[metrics["metric"] == ALL]
     variants = list(table["variant"].drop_duplicates())
     by_set = table.groupby("label_set", sort=False)["percent"].mean()
-    label_sets = few_label_sets(by_set, max(6, MAX_ROWS // len(variants)))
+    label_sets = lowest_and_highest(by_set, max(6, MAX_ROWS // len(variants)))
     marks = {name: mean for name, mean in (published or {}).items() if name in label_sets}
     height = len(label_sets) * max(0.22, 0.15 * len(variants)) + 1.5
     row_texts, more_width = row_names(label_sets)
@@ -377,22 +433,32 @@ def legend_columns(texts: list[str]) -> int:
 def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
     """Mean accuracy of every label set and class, one panel per variant.
 
-    With many classes they are sorted by their mean over all runs and not named, and the cells hold
-    no numbers.
+    More variants than `MAX_PANELS` are the rows of one panel: mean over label sets. With many
+    classes they are sorted by their mean over all runs and not named, and the cells hold no
+    numbers.
 
     Args:
         metrics: `load.metrics` of one experiment.
     """
     table = metrics[metrics["order"] >= len(AGGREGATES)]
+    counts_of_runs = how_many(table)
+    row_kind, most = "label set", MAX_ROW_NAME
+    if table["variant"].nunique() > MAX_PANELS:
+        row_kind, most = "variant", 44
+        keys = ["variant", "label_set", "order", "metric"]
+        of_sets = table.groupby(keys, sort=False, as_index=False)["percent"].mean()
+        means = of_sets.groupby("variant", sort=False)["percent"].mean()
+        table = of_sets[of_sets["variant"].isin(lowest_and_highest(means, MAX_ANNOTATED[1]))]
+        table = table.assign(label_set=table["variant"], variant="")
     order = table.groupby(["order", "metric"])["percent"].mean().reset_index()
     is_many = len(order) > 30
     if is_many:
         order = order.sort_values("percent", kind="stable")
-    variants = list(table["variant"].drop_duplicates())[:MAX_PANELS]
+    variants = list(table["variant"].drop_duplicates())
     counts = [table[table["variant"] == v]["label_set"].nunique() for v in variants]
     is_annotated = len(order) <= MAX_ANNOTATED[0] and sum(counts) <= MAX_ANNOTATED[1]
     row_height = min(0.26, (MAX_HEIGHT - 0.75 * len(counts)) / sum(counts))  # inches
-    row_texts, more_width = row_names(list(table["label_set"].unique()))
+    row_texts, more_width = row_names(list(table["label_set"].unique()), most)
     has_names = row_height > (0.2 if any("\n" in text for text in row_texts) else 0.13)
     across = 1 if len(order) > 4 else min(3, len(variants))
     height = sum(row_height * count + 0.75 for count in counts) / across + 1.1
@@ -402,10 +468,11 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
     ratios = counts if across == 1 else None
     grid = figure.subplots(*shape, squeeze=False, height_ratios=ratios)
     axes = [axis for row in grid for axis in row]
-    subtitle = "Mean over repeats of the teacher's test accuracy after the last step, in %. "
-    subtitle += f"{how_many(table)}"
-    if len(variants) < table["variant"].nunique():
-        subtitle += f" Shown: the first {len(variants)} of {table['variant'].nunique()} variants."
+    over = "label sets" if row_kind == "variant" else "repeats"
+    subtitle = f"Mean over {over} of the teacher's test accuracy after the last step, in %. "
+    subtitle += counts_of_runs
+    if row_kind == "variant" and len(row_texts) < metrics["variant"].nunique():
+        subtitle += f" Shown: the {len(row_texts)} lowest and highest variants."
     if is_many:
         low, high = order["metric"].iloc[:10], order["metric"].iloc[-10:]
         subtitle += f" Columns: {len(order)} classes, sorted by their mean over all runs."
@@ -425,7 +492,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
             fmt=".0f",
             annot_kws={"fontsize": 7.5},
             cbar=False,
-            yticklabels=row_names(list(wide.index))[0] if has_names else False,
+            yticklabels=row_names(list(wide.index), most)[0] if has_names else False,
             xticklabels=False if is_many else list(order["metric"]),
             linewidths=0.4 if is_annotated else 0,
         )
@@ -433,7 +500,7 @@ def class_accuracy_heatmap(metrics: pd.DataFrame, title: str) -> Figure:
             text.set_color("black" if float(text.get_text()) > 50 else "white")
         axis.set_title(variant)
         axis.set_xlabel("class")
-        axis.set_ylabel("label set" if has_names else f"{len(wide)} label sets")
+        axis.set_ylabel(row_kind if has_names else f"{len(wide)} {row_kind}s")
         axis.tick_params(axis="y", rotation=0, length=0)
         shrink_if_wrapped(axis, [label.get_text() for label in axis.get_yticklabels()])
         axis.tick_params(
@@ -452,7 +519,9 @@ def fits(names: "pd.Series[str]") -> bool:
     return int(names.str.len().max()) * len(names) <= 105
 
 
-def variance(table: pd.DataFrame, title: str, counts: str) -> Figure:
+def variance(
+    table: pd.DataFrame, title: str, counts: str, rows: str = "all, then by class"
+) -> Figure:
     """Variance between label sets and between repeats, of All and every class, stacked.
 
     Left in squared points, right the share of the label sets with its 95% interval.
@@ -460,9 +529,11 @@ def variance(table: pd.DataFrame, title: str, counts: str) -> Figure:
     Args:
         table: `tables.variance` of one variant, at most some 20 classes.
         counts: how many runs it is of.
+        rows: what the rows are, whose names are in the column metric.
     """
-    names = list(table["metric"])
-    figure = Figure(figsize=(7.5, 0.24 * len(names) + 1.6), layout="constrained")
+    names, more_width = row_names(list(table["metric"]), 44)
+    height = 0.24 * len(names) + 1.6
+    figure = Figure(figsize=(7.5 + more_width, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     set_title(
         figure,
@@ -478,7 +549,8 @@ def variance(table: pd.DataFrame, title: str, counts: str) -> Figure:
     left.set_xlabel("variance (percentage points²)")
     left.set_yticks(y, names)
     left.set_ylim(len(names) - 0.4, -0.6)
-    left.set_ylabel("all, then by class")
+    left.set_ylabel(rows)
+    shrink_if_wrapped(left, names)
     share = 100 * table[["share", "share_low", "share_high"]].to_numpy(dtype=float)
     right.hlines(y, share[:, 1], share[:, 2], color=PALETTE[0], lw=1.5)
     right.plot(share[:, 0], y, "o", ms=4.5, color=PALETTE[0])
@@ -512,19 +584,42 @@ def band(axis: Axes, curve: pd.DataFrame, ink: Color, ls: str = "-") -> None:
     axis.plot(x, mean, color=ink, lw=1.6, ls=ls)
 
 
+def few_variants(evaluations: pd.DataFrame) -> tuple[list[str], str]:
+    """The variants that have a panel, and a sentence that says so if some have none.
+
+    Args:
+        evaluations: `Results.evaluations` of one experiment.
+    """
+    last = evaluations[evaluations["network"] == "teacher"].groupby("run_id", sort=False).tail(1)
+    means = last.groupby("variant", sort=False)["test_accuracy"].mean()
+    shown = lowest_and_highest(means, MAX_VARIANT_PANELS)
+    if len(shown) == len(means):
+        return shown, ""
+    return shown, f" Panels: the {len(shown)} lowest and highest of {len(means)} variants."
+
+
+def variant_title(variant: str, rows: pd.DataFrame) -> str:
+    """The title of the panel of a variant: its name and how many runs; "a = b" stays together."""
+    space = "\N{NO-BREAK SPACE}"
+    name = variant.replace(" = ", f"{space}={space}")
+    count = plural(rows["run_id"].nunique(), "run").replace(" ", space)
+    text = textwrap.fill(f"{name}: {count}", 34)
+    return text.replace(space, " ")
+
+
 def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
     """Mean test accuracy of teacher and student during training, one panel per variant.
 
     Args:
         evaluations: `Results.evaluations` of one experiment.
     """
-    variants = list(evaluations["variant"].drop_duplicates())
+    variants, note = few_variants(evaluations)
     figure, axes = panels(len(variants), ACCURACY, across=3, width=2.6, height=2.2, extra=1.1)
     set_title(
         figure,
         title,
         "Mean over all runs; band: one sample standard deviation over runs on each side (teacher). "
-        f"Gray: the teachers of the other panels. {how_many(evaluations)}",
+        f"Gray: the teachers of all other variants. {how_many(evaluations)}{note}",
     )
     largest = float(evaluations["images_seen"].max())
     teachers = {
@@ -541,7 +636,7 @@ def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
         band(axis, teachers[variant], color(position))
         student = over_runs(rows[rows["network"] == "student"], "test_accuracy")
         axis.plot(student["images_seen"], student["mean"], color=color(position), ls="--", lw=1.1)
-        axis.set_title(textwrap.fill(f"{variant}: {rows['run_id'].nunique()} runs", 38))
+        axis.set_title(variant_title(variant, rows))
     figure.legend(
         handles=[
             Line2D([], [], color=GRAY, lw=1.6, label="teacher (averaged weights)"),
@@ -563,7 +658,7 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
         evaluations: `Results.evaluations` of one experiment, of variants with pseudo-labels.
     """
     rows = evaluations[evaluations["network"] == "teacher"]
-    variants = list(rows["variant"].drop_duplicates())
+    variants, note = few_variants(rows)
     figure, axes = panels(
         len(variants), "pseudo-labels (%)", across=3, width=2.6, height=2.2, extra=1.1
     )
@@ -571,7 +666,7 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
         figure,
         title,
         "Of the unlabeled images since the last evaluation; mean over all runs, band: one sample "
-        f"standard deviation over runs on each side. {how_many(rows)}",
+        f"standard deviation over runs on each side. {how_many(rows)}{note}",
     )
     largest = float(rows["images_seen"].max())
     for axis, variant in zip(axes, variants, strict=True):
@@ -580,7 +675,7 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
         part = rows[rows["variant"] == variant]
         for position, value in enumerate(PSEUDO_LABELS):
             band(axis, over_runs(part, value), color(position), DASHES[position])
-        axis.set_title(textwrap.fill(f"{variant}: {part['run_id'].nunique()} runs", 38))
+        axis.set_title(variant_title(variant, part))
     handles = [
         Line2D([], [], color=color(i), ls=DASHES[i], lw=1.6, label=text)
         for i, text in enumerate(PSEUDO_LABELS.values())

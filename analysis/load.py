@@ -4,12 +4,15 @@ Runs are averaged only within a group: equal in every setting but the label set 
 so are the runs that picked images for them (self-training). Two texts name a group wherever it is
 shown: its `experiment` (budget, data, network, schedule, kind of label sets: comparing across these
 makes no sense) and within that its `variant` (the method, what it started from, and the
-hyperparameters in which it differs from a variant that has the same name otherwise).
+hyperparameters in which it differs from a variant that has the same name otherwise; of three or
+more such hyperparameters, those in which it departs from the most frequent value).
 
 What profited from hidden labels carries the mark "(oracle)" in its name: the variant if the picks
 did, the label set if its choice did. So no table or figure can show it without.
 """
 
+import collections
+import dataclasses
 import itertools
 import json
 import re
@@ -20,8 +23,9 @@ from typing import Any
 import pandas as pd
 
 from boss.errors import InputError
-from boss.methods import method_name
+from boss.methods import DEFAULTS, method_name
 from boss.store import Store
+from boss.study import Run
 
 # Always part of the name of an experiment; the others are named only where they differ.
 EXPERIMENT = ["budget", "dataset", "network"]
@@ -36,8 +40,14 @@ EXPERIMENT_IF_DIFFERENT = [
 HYPERPARAMETERS = [
     "batch_size",
     "unlabeled_ratio",
+    "augmentation",
+    "optimizer",
     "learning_rate",
+    "schedule",
+    "final_learning_rate",
     "momentum",
+    "nesterov",
+    "beta2",
     "weight_decay",
     "teacher_decay",
     "norm_momentum",
@@ -45,6 +55,15 @@ HYPERPARAMETERS = [
     "precision",
     "deterministic",
 ]
+# Options that are younger than published results, with the value of the runs from before.
+YOUNGER_OPTIONS: dict[str, dict[str, str | float]] = {
+    "fixmatch": {
+        **{"temperature": 1.0, "labels": "hard"},
+        **{"label_view": "weak", "prediction_view": "strong"},
+    },
+    "supervised": {"smoothing": 0.0},
+}
+MAX_NAMED_SETTINGS = 2  # of more that differ, a name leaves out the most frequent value of each
 PICKING = ["round", "picks_per_class", "pick_labels", "rank_by"]
 SETTINGS = [
     *(*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT, "algorithm", *HYPERPARAMETERS, "options", *PICKING),
@@ -212,6 +231,8 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The runs with the label sets marked that are oracles, and:
+        options: those from before an option existed have its default.
+        departures: in how many settings it departs from FixMatch as published, see `departures`.
         method: "fixmatch", "boss-4", ...
         label_set_size: number of labeled images without picks.
         family: kind of label set, of which several are alike: "random splits".
@@ -222,8 +243,9 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
         variant differ in nothing but their label sets and repeats.
         step: of the variant, what its own round adds.
     """
-    runs = mark_label_sets(runs)
+    runs = mark_label_sets(with_younger_options(runs))
     runs = runs.assign(
+        departures=departures(runs),
         method=[
             method_name(algorithm, json.loads(options))
             for algorithm, options in zip(runs["algorithm"], runs["options"], strict=True)
@@ -251,6 +273,34 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
         scope=runs["group"].map(scopes),
         step=runs["group"].map(chains.str[-1]),
     )
+
+
+def with_younger_options(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the options that their algorithm has got since, at the value they had."""
+    options = [
+        json.dumps(YOUNGER_OPTIONS.get(algorithm, {}) | json.loads(text), sort_keys=True)
+        for algorithm, text in zip(runs["algorithm"], runs["options"], strict=True)
+    ]
+    return runs.assign(options=options)
+
+
+def departures(runs: pd.DataFrame) -> list[int]:
+    """How far each run is from the settings that FixMatch is published with.
+
+    Returns:
+        the number of hyperparameters that differ, and 100 for each option of the algorithm: of
+        several variants of a method the one with the fewest is what others are compared with.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Run)}
+    found = []
+    for row in runs[["algorithm", "options", *HYPERPARAMETERS]].to_dict("records"):
+        usual = DEFAULTS.get(row["algorithm"], {}) | YOUNGER_OPTIONS.get(row["algorithm"], {})
+        options = json.loads(row["options"])
+        count = sum(row[name] != defaults[name] for name in HYPERPARAMETERS)
+        found.append(
+            count + 100 * sum(options.get(key, value) != value for key, value in usual.items())
+        )
+    return found
 
 
 def mark_label_sets(runs: pd.DataFrame) -> pd.DataFrame:
@@ -351,6 +401,8 @@ def experiment_names(settings: pd.DataFrame, *, is_scope: bool = False) -> "pd.S
     if len(set(short.values())) < len(short):
         short = {path: path for path in paths}
     shown = [c for c in EXPERIMENT_IF_DIFFERENT if settings[c].nunique(dropna=False) > 1]
+    if (settings.groupby("dataset")["dataset_fingerprint"].nunique() <= 1).all():
+        shown = [c for c in shown if c != "dataset_fingerprint"]  # the name of the data says it
     if settings["label_sets"].str.endswith(ORACLE_MARK).any():
         shown = [*dict.fromkeys([*shown, "label_sets"])]
     if is_scope:
@@ -409,20 +461,47 @@ def step(row: "pd.Series[Any]") -> str:
 
 
 def differences(block: pd.DataFrame) -> list[str]:
-    """What tells rows of settings from each other, in brackets; nothing for a row alone."""
+    """What tells rows of settings from each other, in brackets; nothing for a row alone.
+
+    Of more than `MAX_NAMED_SETTINGS` settings that differ, each is named only where it departs from
+    its most frequent value, if there is one such value and every row has the setting.
+    """
     options = pd.DataFrame([json.loads(text) for text in block["options"]], index=block.index)
     table = pd.concat([block[HYPERPARAMETERS], options], axis=1).astype(object)
-    text = table.map(lambda value: "" if is_missing(value) else str(value))
-    different = [i for i in range(text.shape[1]) if text.iloc[:, i].nunique() > 1]
+    texts = {str(name): value_texts(list(table.iloc[:, i])) for i, name in enumerate(table.columns)}
+    different = {name: values for name, values in texts.items() if len(set(values)) > 1}
+    is_long = len(different) > MAX_NAMED_SETTINGS
+    usual = {name: most_frequent(v) if is_long else None for name, v in different.items()}
     found = []
     for position in range(len(block)):
         parts = [
-            setting_text(str(text.columns[i]), table.iloc[position, i])
-            for i in different
-            if text.iloc[position, i]
+            f"{name} = {values[position]}"
+            for name, values in different.items()
+            if values[position] not in ("", usual[name])
         ]
         found.append(f" ({', '.join(parts)})" if parts else "")
     return found
+
+
+def value_texts(values: list[object]) -> list[str]:
+    """Values of a setting as text, "" if missing: short numbers, unless two would look alike."""
+    full = ["" if is_missing(value) else str(value) for value in values]
+    short = [
+        f"{v:g}" if isinstance(v, float) and t else t for v, t in zip(values, full, strict=True)
+    ]
+    return short if len(set(short)) == len(set(full)) else full
+
+
+def most_frequent(values: list[str]) -> str | None:
+    """The value that is there most often; None if another is as frequent or one is missing.
+
+    >>> most_frequent(["a", "b", "a"]), most_frequent(["a", "b"]), most_frequent(["a", "a", ""])
+    ('a', None, None)
+    """
+    ordered = collections.Counter(values).most_common(2)
+    if "" in values or (len(ordered) > 1 and ordered[0][1] == ordered[1][1]):
+        return None
+    return ordered[0][0]
 
 
 def chain_text(chain: tuple[str, ...]) -> str:
@@ -452,24 +531,30 @@ def is_missing(value: object) -> bool:
     return value is None or value is pd.NA or value != value
 
 
-def natural(text: str) -> tuple[tuple[int, str], ...]:
-    """A sort key that puts boss:10 after boss:2."""
-    parts = re.split(r"(\d+)", text)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+def natural(text: str) -> tuple[tuple[float, str], ...]:
+    """A sort key that puts boss:10 after boss:2 and 5e-05 before 0.001."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", text)
+    return tuple((float(part), "") if part[:1].isdigit() else (-1.0, part) for part in parts)
 
 
-def variant_order(variant: str) -> tuple[int, tuple[tuple[int, str], ...]]:
+def variant_order(variant: str) -> tuple[int, tuple[tuple[float, str], ...]]:
     """A sort key: supervised, fixmatch, then the alphabet."""
     first = [variant.startswith(name) for name in ("supervised", "fixmatch")]
     return (first.index(True) if any(first) else len(first), natural(variant))
 
 
 def sort_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs in the order of every table: experiment, round, variant, label set, repeat."""
-    names = ["experiment", "round", "variant", "label_set", "repeat"]
+    """Runs in the order of every table: experiment, round, variant, label set, repeat.
+
+    Of the variants of one method, those with the fewest departures come first.
+    """
+    names = ["experiment", "round", "method", "departures", "variant", "label_set", "repeat"]
     keys = [
-        (natural(experiment), number, variant_order(variant), natural(label_set), repeat)
-        for experiment, number, variant, label_set, repeat in zip(
+        (
+            *(natural(experiment), number, variant_order(method), departed),
+            *(variant_order(variant), natural(label_set), repeat),
+        )
+        for experiment, number, method, departed, variant, label_set, repeat in zip(
             *(runs[name] for name in names), strict=True
         )
     ]
@@ -571,3 +656,24 @@ def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
     keys_of = [natural(name) for name in images["label_set"]]
     order = sorted(range(len(images)), key=keys_of.__getitem__)
     return images.iloc[order].reset_index(drop=True), warnings
+
+
+def augmentation_rates(results: Results) -> tuple[pd.DataFrame, list[str]]:
+    """The rates that CTAugment learned, read now, of the runs that have any.
+
+    Returns:
+        the rows of the store with images_seen and the names of their run; and a warning of every
+        part that is damaged.
+    """
+    known = set(results.store.unreadable)
+    ids = list(results.runs.loc[results.runs["augmentation"].str.startswith("ctaugment"), "run_id"])
+    rows = results.store.read("augmentation_rates", ids)
+    warnings = [
+        f"cannot read {path.relative_to(results.store.folder)}: {reason}"
+        for path, reason in results.store.unreadable.items()
+        if path not in known
+    ]
+    steps = results.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
+    rows = rows.drop_duplicates(["run_id", "step", "operation", "parameter", "bin"])
+    rows = rows.merge(steps, on=["run_id", "step"], how="inner", validate="many_to_one")
+    return join(rows, results.runs), warnings

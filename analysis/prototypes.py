@@ -45,7 +45,7 @@ def of_families(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs.groupby(["scope", "variant"])["family"].transform("nunique") > 1]
 
 
-def family_order(family: str) -> tuple[bool, tuple[tuple[int, str], ...]]:
+def family_order(family: str) -> tuple[bool, tuple[tuple[float, str], ...]]:
     """A sort key: the random splits, then the alphabet."""
     return (family != RANDOM, natural(family))
 

@@ -9,9 +9,10 @@ import pandas as pd
 
 from boss.errors import InputError
 from boss.store import Store
+from boss.study import Comparison
 
-from . import balancing, figures, prototypes, self_training, tables
-from .load import GROUP, ORACLE_MARK, Results, class_curves, load, metrics
+from . import augmentation, balancing, comparison_page, figures, prototypes, self_training, tables
+from .load import ALL, GROUP, ORACLE_MARK, Results, class_curves, load, metrics
 from .parts import (
     Focus,
     Part,
@@ -25,7 +26,9 @@ from .parts import (
 )
 
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
-MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment
+MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
+MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
+MAX_VARIANTS_DRAWN = 4  # variance figures of one experiment; of more variants, one of all
 
 READING = """\
 Accuracies are in percent, differences and standard deviations in percentage points. "a ± b" is
@@ -41,6 +44,22 @@ boss-1 to boss-4 are the class balancing methods of BOSS, as its authors number 
 thresholds of rare classes, 2 weighs by the counts of all predictions, 3 by those that are used, 4
 does 1 and 3; method 0 balances nothing and is called fixmatch. The authors train each with
 hyperparameters of its own; section Settings has them."""
+READING_NAMES = """\
+In brackets after a name: the settings in which groups of this name differ; of three or more such
+settings, only those that depart from the most frequent value of each. Section Settings has all."""
+ALGORITHMS = {
+    "supervised": "learns from the labeled images alone",
+    "pi_model": "two weak views of an image are to be predicted alike",
+    "pseudo_label": "a confident prediction is the label of the very view it is made on",
+    "mean_teacher": "the averaged network, on another weak view, says what to predict",
+    "vat": "the prediction is to withstand the small change of an image that alters it most",
+    "mixmatch": "sharpened guesses, averaged over weak views; images and labels are mixed",
+    "remixmatch": "mixmatch with guesses aligned to the class frequencies, and strong views",
+    "uda": "fixmatch with the whole distribution in place of the most probable class",
+    "fixmatch": "a confident prediction on a weak view is the label of a strong view",
+    "flexmatch": "fixmatch with lower thresholds for classes that few images have reached",
+    "freematch": "fixmatch with thresholds that follow the mean confidence, of all and by class",
+}
 READING_ROUNDS = """\
 "boss-4 -> fixmatch +40" is self-training: the network of a boss-4 run picked the 40 images of each
 class of which it was surest, and a new network was trained by FixMatch on the labeled images and
@@ -69,6 +88,7 @@ def report(
     published: Sequence[str],
     reproduces: str,
     description: str = "",
+    comparisons: Sequence[Comparison] = (),
 ) -> Report:
     """Write tables, figures and report.md of the finished runs to results/<study>/report.
 
@@ -78,18 +98,20 @@ def report(
     Args:
         results: the folder that holds the study's store.
         reference: a folder of such stores to compare with, if there is one.
-        published: files of analysis/published to compare with.
+        published: files of analysis/published by label set to compare with.
         reproduces, description: of the study, for the head of the page.
+        comparisons: with files of analysis/published by settings of the runs.
 
     Raises:
-        InputError: no finished run, no such published table, or the folder cannot be written.
+        InputError: no finished run, no such published table or setting of a comparison, or the
+            folder cannot be written.
     """
     found = load(results, study)
     warnings = list(found.warnings)
     base, base_warnings = load_reference(reference, study)
     warnings += base_warnings
     theirs = {name: tables.read_published(name) for name in published}
-    sections, section_warnings = contents(found, base, theirs)
+    sections, section_warnings = contents(found, base, theirs, comparisons)
     warnings += section_warnings
     folder = Path(results) / study / "report"
     prepare(folder)
@@ -116,21 +138,32 @@ def load_reference(reference: Path | None, study: str) -> tuple[Results | None, 
 
 
 def contents(
-    found: Results, base: Results | None, theirs: dict[str, pd.DataFrame]
+    found: Results,
+    base: Results | None,
+    theirs: dict[str, pd.DataFrame],
+    comparisons: Sequence[Comparison] = (),
 ) -> tuple[list[tuple[str, list[Part]]], list[str]]:
     """The sections of the page, empty ones left out, and warnings.
 
     Args:
-        theirs: the published tables by name.
+        theirs: the published tables by label set, by name.
+        comparisons: with published tables by settings.
     """
     table = metrics(found)
     experiments = list(table["experiment"].unique())
     full = set(found.runs.loc[found.runs["is_full"], "run_id"])
-    focuses = choose_focuses(table[~table["run_id"].isin(full)], theirs, experiments)
+    partly = table[~table["run_id"].isin(full)]
+    focuses = in_detail(choose_focuses(partly, theirs, experiments), found.runs)
     beside: list[Part] = []
     sheets, warnings = prototypes.sheet_parts(found)
     for name, published in theirs.items():
         parts, more = published_parts(table, found, base, published, name)
+        beside += parts
+        warnings += more
+    rate_parts, more = augmentation.parts(found, focuses, experiments)
+    warnings += more
+    for one in comparisons:
+        parts, more = comparison_page.parts(found, one)
         beside += parts
         warnings += more
     sections: list[tuple[str, list[Part]]] = [
@@ -139,11 +172,12 @@ def contents(
         ("Self-training", self_training.parts(found, experiments)),
         ("Prototypes", prototypes.parts(found)),
         ("Labeled images", sheets),
-        ("Label sets and classes", class_parts(table, experiments)),
+        ("Label sets and classes", class_parts(found, table, experiments)),
         ("One label set, run by run", focus_parts(table, found, focuses)),
         ("Where the variance comes from", variance_parts(table, experiments)),
         ("Which checkpoint is reported", protocol_parts(found)),
         ("Pseudo-labels", pseudo_label_parts(found, focuses, experiments)),
+        ("Augmentation", rate_parts),
         ("Beside the publication", beside),
         ("Beside the reference results", reference_parts(found, base)),
         ("Settings", settings_parts(found)),
@@ -181,6 +215,32 @@ def choose_focuses(
     return focuses
 
 
+def in_detail(focuses: list[Focus], runs: pd.DataFrame) -> list[Focus]:
+    """Those of many experiments that are looked at in detail: of each data set the first.
+
+    That is the one with the fewest labels.
+    """
+    if len(focuses) <= MAX_IN_DETAIL:
+        return focuses
+    datasets = runs.drop_duplicates("experiment").set_index("experiment")["dataset"]
+    first: dict[str, Focus] = {}
+    for focus in focuses:
+        first.setdefault(str(datasets[focus.experiment]), focus)
+    return list(first.values())
+
+
+def with_figures(found: Results, experiments: list[str]) -> list[tuple[str, str]]:
+    """Name and ending of file names of the experiments that have figures.
+
+    Of many, those that hold nothing but full supervision have none.
+    """
+    ends = [*suffixes(experiments).items()]
+    if len(experiments) <= MAX_IN_DETAIL:
+        return ends
+    full = found.runs.groupby("experiment")["is_full"].all()
+    return [(name, end) for name, end in ends if not full[name]]
+
+
 # The sections
 
 
@@ -189,6 +249,7 @@ def algorithm_parts(
 ) -> list[Part]:
     """Every algorithm over all label sets."""
     numbers = tables.algorithms(found.runs)
+    verdicts = tables.verdicts(numbers)
     parts: list[Part] = [
         Table(
             "algorithms",
@@ -205,7 +266,20 @@ def algorithm_parts(
             tables.algorithms_text(numbers),
         )
     ]
-    for experiment, end in suffixes(experiments).items():
+    if len(verdicts):
+        parts.append(
+            Table(
+                "verdicts",
+                "Which are better than the one they are compared with",
+                "Better: the 95% interval of the difference in the table above, over label sets, "
+                "lies above 0; worse: below; undecided: neither, or there are fewer than two label "
+                "sets. Each for itself: of 20 that are no better and no worse, one would be called "
+                "either.",
+                verdicts,
+                tables.verdicts_text(verdicts),
+            )
+        )
+    for experiment, end in with_figures(found, experiments):
         block, note = without_rounds(of_experiment(table, experiment))
         curves, _ = without_rounds(of_experiment(found.evaluations, experiment))
         marks = published_marks(found, experiment, theirs)
@@ -218,17 +292,30 @@ def algorithm_parts(
                 " Diamonds: the published All, which is probably the best on the test set; which "
                 "label sets the publication used is inferred."
             )
-        parts += [
-            Picture(
-                f"accuracy_by_label_set{end}",
-                f"Test accuracy by label set: {experiment}",
-                caption,
-                lambda block=block, marks=marks, experiment=experiment: (  # type: ignore[misc]
-                    figures.accuracy_by_label_set(
-                        block, f"Test accuracy by label set: {experiment}", marks
-                    )
-                ),
+        accuracy = Picture(
+            f"accuracy_by_label_set{end}",
+            f"Test accuracy by label set: {experiment}",
+            caption,
+            lambda block=block, marks=marks, experiment=experiment: (  # type: ignore[misc]
+                figures.accuracy_by_label_set(
+                    block, f"Test accuracy by label set: {experiment}", marks
+                )
             ),
+        )
+        if block["variant"].nunique() > figures.MAX_COLORED:
+            title = f"Test accuracy by variant: {experiment}"
+            accuracy = Picture(
+                f"accuracy_by_variant{end}",
+                title,
+                "Every run is a dot; the bar is the mean over label sets and its 95% t interval "
+                "over label sets (over repeats if there is one label set), cut at 0 and 100; the "
+                f"vertical line is the baseline. {tables.counts_text(block)}. {note}".strip(),
+                lambda block=block, title=title: (  # type: ignore[misc]
+                    figures.accuracy_by_variant(block, title)
+                ),
+            )
+        parts += [
+            accuracy,
             Picture(
                 f"convergence{end}",
                 f"Test accuracy during training: {experiment}",
@@ -254,29 +341,37 @@ def published_marks(
     return marks
 
 
-def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
-    """Every label set and class."""
-    numbers = tables.class_accuracy(table)
-    parts: list[Part] = [
-        Table(
-            "class_accuracy",
-            "Test accuracy by label set and class",
-            "Percent, mean ± sample standard deviation over n repeats. All and the classes: the "
-            "teacher after the last step. Oracle: maximum over all evaluations of teacher and "
-            "student, chosen on the test set; no result, but what some publications call All. Mean "
-            "of classes equals All if the test set has equally many images of each class.",
-            numbers,
-            tables.class_accuracy_text(numbers),
+def class_parts(found: Results, table: pd.DataFrame, experiments: list[str]) -> list[Part]:
+    """Every label set and class; data sets with other classes have tables of their own."""
+    parts: list[Part] = []
+    datasets = table["run_id"].map(found.runs.set_index("run_id")["dataset"])
+    for dataset, rows in table.groupby(datasets, sort=False):
+        numbers = tables.class_accuracy(rows)
+        own = Path(str(dataset)).stem if datasets.nunique() > 1 else ""
+        parts.append(
+            Table(
+                f"class_accuracy_{slug(own)}" if own else "class_accuracy",
+                "Test accuracy by label set and class" + f": {own}" * bool(own),
+                "Percent, mean ± sample standard deviation over n repeats. All and the classes: "
+                "the teacher after the last step. Oracle: maximum over all evaluations of teacher "
+                "and student, chosen on the test set; no result, but what some publications call "
+                "All. Mean of classes equals All if the test set has equally many images of each "
+                "class.",
+                numbers,
+                tables.class_accuracy_text(numbers),
+            )
         )
-    ]
-    for experiment, end in suffixes(experiments).items():
-        title = f"Test accuracy by label set and class: {experiment}"
+    for experiment, end in with_figures(found, experiments):
         block, note = without_rounds(of_experiment(table, experiment))
+        is_many = block["variant"].nunique() > figures.MAX_PANELS
+        what = "variant" if is_many else "label set"
+        title = f"Test accuracy by {what} and class: {experiment}"
         parts.append(
             Picture(
                 f"class_accuracy_heatmap{end}",
                 title,
-                f"Mean over repeats, teacher after the last step. {tables.counts_text(block)}. "
+                f"Mean over {'label sets' if is_many else 'repeats'}, teacher after the last step. "
+                f"{tables.counts_text(block)}. "
                 f"{note}".strip(),
                 lambda block=block, title=title: (  # type: ignore[misc]
                     figures.class_accuracy_heatmap(block, title)
@@ -289,6 +384,13 @@ def class_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
 def focus_parts(table: pd.DataFrame, found: Results, focuses: list[Focus]) -> list[Part]:
     """One label set of each experiment, run by run; the CSV has all of them."""
     parts: list[Part] = []
+    if len(focuses) > 0 and table["experiment"].nunique() > MAX_IN_DETAIL:
+        parts.append(
+            Text(
+                "Of many experiments one of each data set, that with the fewest labels, is looked "
+                "at in detail, here and in the figures of other sections; the tables have all."
+            )
+        )
     for focus in focuses:
         runs = focus.of(table)
         n = runs["repeat"].nunique()
@@ -348,7 +450,10 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
         block = of_experiment(numbers, experiment)
         block = block[block["label_set_variance"].notna()]
         block = block[pd.MultiIndex.from_frame(block[GROUP]).isin(drawn)]
-        names = list(block["variant"].drop_duplicates())[:MAX_VARIANTS_DRAWN]
+        names = list(block["variant"].drop_duplicates())
+        if len(names) > MAX_VARIANTS_DRAWN:
+            parts.append(variance_of_variants(block, table, experiment, end))
+            continue
         for variant, ending in suffixes(names).items() if names else ():
             part = tables.extreme_classes(
                 block[block["variant"] == variant], "repeat_variance", tables.MAX_CLASSES_DOWN
@@ -383,6 +488,29 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
         )
     )
     return parts
+
+
+def variance_of_variants(
+    block: pd.DataFrame, table: pd.DataFrame, experiment: str, end: str
+) -> Picture:
+    """The variance of All of many variants, in one figure.
+
+    Args:
+        block: `tables.variance` of one experiment.
+        table: `load.metrics`.
+    """
+    part = block[block["metric"] == ALL]
+    part = part.assign(metric=part["variant"])
+    title = f"Variance by variant: {experiment}"
+    drawn = of_experiment(table, experiment)
+    counts = tables.counts_text(drawn[drawn["variant"].isin(part["variant"])])
+    return Picture(
+        f"variance{end}",
+        title,
+        f"Of All. {counts}. Components as in the table above; share of the label sets with Wald's "
+        "95% interval.",
+        lambda: figures.variance(part, title, counts, rows="variant"),
+    )
 
 
 def protocol_parts(found: Results) -> list[Part]:
@@ -542,10 +670,22 @@ def head(study: str, found: Results, reproduces: str, description: str, warnings
     counts = found.runs.groupby(GROUP, sort=False)["run_id"].count()
     names = counts.reset_index().itertuples(index=False)
     listed = [f"- {experiment}: {variant}, {count} runs" for experiment, variant, count in names]
+    if len(counts) > MAX_GROUPS_LISTED:
+        groups = counts.reset_index().groupby("experiment", sort=False)
+        listed = [
+            f"- {name}: {tables.plural(int(group['run_id'].sum()), 'run')} of "
+            f"{tables.plural(len(group), 'variant')}"
+            for name, group in groups
+        ]
     lines += ["Finished runs:", "\n".join(listed)]
     if warnings:
         lines += ["**Warnings**", "\n".join(f"- {warning}" for warning in warnings)]
     lines += ["How to read the numbers:", READING]
+    present = [name for name in ALGORITHMS if (found.runs["algorithm"] == name).any()]
+    if {*present} - {"supervised", "fixmatch"}:
+        texts = [f"- {name}: {ALGORITHMS[name]}" for name in present]
+        lines += ["What the algorithms do:", "\n".join(texts)]
+    lines += [READING_NAMES] * bool(found.runs["step"].str.contains(" = ", regex=False).any())
     lines += [READING_METHODS] * bool(found.runs["algorithm"].eq("boss").any())
     lines += [READING_ROUNDS] * bool(found.runs["round"].any())
     names = found.runs["variant"] + found.runs["label_set"]

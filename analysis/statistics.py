@@ -27,6 +27,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Summary(NamedTuple):
+    """What a publication prints of independent values."""
+
+    mean: float
+    sd: float  # of the sample (n - 1), NaN if n = 1
+    n: int
+
+
 class ClusterMean(NamedTuple):
     """A mean over label sets, every label set counting the same."""
 
@@ -88,18 +96,29 @@ def moments(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     return table.reset_index()
 
 
+def summary(values: Floats) -> Summary:
+    """Mean, sample standard deviation and number of values."""
+    n = len(values)
+    mean = float(np.mean(values)) if n else math.nan
+    return Summary(mean, float(np.std(values, ddof=1)) if n > 1 else math.nan, n)
+
+
 def t_interval(values: Floats) -> Interval:
+    """`t_summary` of the values themselves."""
+    return t_summary(summary(values))
+
+
+def t_summary(values: Summary) -> Interval:
     """Student's interval for the mean of independent values.
 
         mean +- t(0.975; n - 1) * sd / sqrt(n)
 
     Exact for normal values (Student 1908). Undefined for n < 2.
     """
-    n = len(values)
+    mean, sd, n = values
     if n < 2:
         return NO_INTERVAL
-    mean = float(np.mean(values))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd / math.sqrt(n))
     return Interval(mean - half, mean + half)
 
 
@@ -203,6 +222,11 @@ def compare(frame: pd.DataFrame, baseline: pd.DataFrame, value: str) -> Comparis
 
 
 def welch(ours: Floats, theirs: Floats) -> tuple[float, Interval]:
+    """`welch_summary` of the values themselves."""
+    return welch_summary(summary(ours), summary(theirs))
+
+
+def welch_summary(ours: Summary, theirs: Summary) -> tuple[float, Interval]:
     """The difference of two means of independent values, and Welch's interval for it.
 
         s2 = var(x) / n + var(y) / m        mean(x) - mean(y) +- t(0.975; df) * sqrt(s2)
@@ -211,16 +235,16 @@ def welch(ours: Floats, theirs: Floats) -> tuple[float, Interval]:
     The variances may differ (Welch 1947, Biometrika 34); approximate, and rough for very few
     values. Without two values on each side there is no interval, without one no difference.
     """
-    if not (len(ours) and len(theirs)):
+    if not (ours.n and theirs.n):
         return math.nan, NO_INTERVAL
-    difference = float(ours.mean() - theirs.mean())
-    if min(len(ours), len(theirs)) < 2:
+    difference = ours.mean - theirs.mean
+    if min(ours.n, theirs.n) < 2:
         return difference, NO_INTERVAL
-    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
+    parts = [side.sd**2 / side.n for side in (ours, theirs)]
     total = sum(parts)
     if total == 0:
         return difference, Interval(difference, difference)
-    df = total**2 / (parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1))
+    df = total**2 / (parts[0] ** 2 / (ours.n - 1) + parts[1] ** 2 / (theirs.n - 1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, df)) * math.sqrt(total)
     return difference, Interval(difference - half, difference + half)
 

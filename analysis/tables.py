@@ -48,14 +48,14 @@ def number(value: float, digits: int = 1) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def plus_minus(mean: float, sd: float) -> str:
+def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
     """Mean ± standard deviation; a single value has none: 63.1 ± -."""
-    return "-" if math.isnan(mean) else f"{number(mean)} ± {number(sd)}"
+    return "-" if math.isnan(mean) else f"{number(mean, digits)} ± {number(sd, digits)}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 1) -> str:
     """A difference with its sign."""
-    text = number(value)
+    text = number(value, digits)
     return f"+{text}" if value > 0 and float(text) > 0 else text
 
 
@@ -64,9 +64,9 @@ def interval(low: float, high: float, write: Callable[[float], str] = number) ->
     return "-" if math.isnan(low) else f"[{write(low)}, {write(high)}]"
 
 
-def signed_interval(low: float, high: float) -> str:
+def signed_interval(low: float, high: float, digits: int = 1) -> str:
     """An interval of a difference, with its signs."""
-    return interval(low, high, signed)
+    return interval(low, high, lambda value: signed(value, digits))
 
 
 def wins(num_wins: int, num_pairs: int) -> str:
@@ -309,6 +309,42 @@ def algorithms_text(numbers: pd.DataFrame) -> pd.DataFrame:
     return without_constant(text, ("experiment",))
 
 
+def verdicts(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Which variants beat the one that they are compared with.
+
+    Args:
+        numbers: `algorithms`.
+
+    Returns:
+        per experiment with several variants and label sets to compare: baseline; better, worse and
+        undecided: the variants whose interval of the difference, over label sets, lies above 0,
+        below 0, or neither; separated by "; ".
+    """
+    rows = []
+    for experiment, block in numbers.groupby("experiment", sort=False):
+        compared = block[block["num_pairs"] > 0]
+        over_sets = compared["difference_interval_over"] == "label sets"
+        if len(compared) < 2 or not over_sets.any():
+            continue
+        better = over_sets & (compared["difference_low"] > 0)
+        worse = over_sets & (compared["difference_high"] < 0)
+        row = {"experiment": experiment, "baseline": compared["baseline"].iloc[0]}
+        for name, chosen in (
+            ("better", better),
+            ("worse", worse),
+            ("undecided", ~better & ~worse),
+        ):
+            row[name] = "; ".join(compared.loc[chosen, "variant"])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verdicts_text(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row per experiment."""
+    text = numbers.rename(columns={"baseline": "compared with"}).replace("", "-")
+    return without_constant(text, ("experiment",))
+
+
 # Where the variance comes from
 
 
@@ -335,8 +371,12 @@ def variance(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def variance_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One row per group and metric; * marks a negative estimate that was set to 0."""
-    shown = extreme_classes(numbers, "repeat_variance", MAX_CLASSES_DOWN)
+    """One row per group and metric; * marks a negative estimate that was set to 0.
+
+    Of a group without repeats, of which nothing is known, only the row of All.
+    """
+    is_known = numbers["repeat_variance"].notna() | (numbers["metric"] == ALL)
+    shown = extreme_classes(numbers[is_known], "repeat_variance", MAX_CLASSES_DOWN)
     text = shown[[*GROUP, "metric"]].copy()
     text["runs"] = shown["num_runs"]
     text["label sets"] = shown["num_label_sets"]
@@ -394,14 +434,31 @@ def spread_text(numbers: pd.DataFrame) -> pd.DataFrame:
 # Beside other people's numbers
 
 
+def published_file(name: str, kind: str) -> Path:
+    """The file of published/ with this name.
+
+    Args:
+        kind: a column that files of its kind have: "class_index" (by label set and class) or
+            "quantity" (by settings of the runs).
+
+    Raises:
+        InputError: there is no such file of this kind.
+    """
+    files = {}
+    for path in sorted(PUBLISHED.glob("*.csv")):
+        with path.open(encoding="utf-8") as file:
+            if kind in file.readline().strip().split(","):
+                files[path.name] = path
+    return choose(name, files, what="published table")
+
+
 def read_published(name: str) -> pd.DataFrame:
-    """A file of published/, as it stands there, and `metric` and `order` as in `load.metrics`.
+    """A file of published/ by label set and class, with `metric` and `order` as in `load.metrics`.
 
     Raises:
         InputError: no such file.
     """
-    files = {path.name: path for path in sorted(PUBLISHED.glob("*.csv"))}
-    table = pd.read_csv(choose(name, files, what="published table"))
+    table = pd.read_csv(published_file(name, "class_index"))
     order = table["class_index"].fillna(-len(AGGREGATES)).astype(int) + len(AGGREGATES)
     return table.assign(metric=table["class_name"], order=order)
 

@@ -12,8 +12,8 @@ its own unlabeled ratio, loss and weights, with three exceptions for 500 steps o
   29.5%).
 - ReMixMatch ramps its weights up over 0.4 of the training in place of 1/64 (there: 69.8% and 60.4%
   in place of 36.6% and 57.9%, with CTAugment).
-- VAT is trained by SGD as all others, and moves an image by 0.87, which is the same per pixel as its
-  6 on 32 x 32 x 3.
+- VAT is trained by SGD as all others, and moves an image by 0.87, which is the same per pixel as
+  its 6 on 32 x 32 x 3.
 
 These, like batch and learning rate, were chosen by test accuracy on label sets that are not shown.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from boss.methods import METHODS
+from boss.methods import DEFAULTS, METHODS
 from boss.store import Store
 from boss.study import Run
 
@@ -20,8 +20,13 @@ CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
+CLASSES = {"cifar100": tuple(f"class_{i}" for i in range(100)), "svhn": tuple("1234567890")}
 TEST_COUNT = 200  # test images per class
 TRAINING_SIZE = 1201  # images of the training set
+LARGE = 50_000  # that of label sets with more
+
+# Bins of some of CTAugment's operations, by parameter.
+BINS = {"autocontrast": (17,), "identity": (), "posterize": (8,), "rescale": (17, 6)}
 
 Rows = dict[str, list[dict[str, Any]]]  # by the name of their table
 
@@ -90,7 +95,7 @@ def final_accuracies(run: Run, num_classes: int) -> np.ndarray:
         share = 0.12 * np.log2(run.picks_per_class) + 0.1 * (run.pick_labels == "true")
         return np.clip(before + share * (0.95 - before) + noise / 2, 0, 1)
     if run.algorithm == "supervised":
-        if set_size(run, num_classes) == TRAINING_SIZE:
+        if set_size(run, num_classes) in (TRAINING_SIZE, LARGE):
             return np.clip(0.96 + noise / 4, 0, 1)
         return np.clip(0.15 + 0.25 * chance + noise, 0, 1)
     if run.algorithm == "boss":
@@ -108,10 +113,11 @@ def set_size(run: Run, num_classes: int) -> int:
 def label_rows(run: Run, classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """The images of the label set, then the picks: one in ten of these is wrong."""
     num_classes, size = len(classes), set_size(run, len(classes))
-    if size == TRAINING_SIZE:
+    if size in (TRAINING_SIZE, LARGE):
         indices = np.arange(size)
     else:
-        indices = stream("images", run.label_set).choice(TRAINING_SIZE, size, replace=False)
+        total = TRAINING_SIZE if size < TRAINING_SIZE else LARGE
+        indices = stream("images", run.label_set).choice(total, size, replace=False)
     rows = []
     for position, index in enumerate(indices):
         label = position % num_classes
@@ -170,14 +176,43 @@ def oracle(run: Run) -> str | None:
     return "; ".join(texts) or None
 
 
+def rate_rows(run: Run) -> list[dict[str, Any]]:
+    """What CTAugment learned: strong distortions are recognized less and less."""
+    return [
+        {
+            "step": round(run.num_steps * number / run.num_evaluations),
+            "operation": operation,
+            "parameter": parameter,
+            "bin": i,
+            "rate": 1 - 0.6 * number / run.num_evaluations * (i / count) ** 2,
+        }
+        for number in range(1, run.num_evaluations + 1)
+        for operation, counts in BINS.items()
+        for parameter, count in enumerate(counts)
+        for i in range(count)
+    ]
+
+
 def rows(
-    run: Run, classes: tuple[str, ...] = CIFAR10, *, has_student: bool = True
+    run: Run,
+    classes: tuple[str, ...] = CIFAR10,
+    *,
+    has_student: bool = True,
+    accuracy: float | None = None,
 ) -> tuple[dict[str, Any], Rows]:
-    """The row of one finished run, and those of the other tables, as Store.write takes them."""
+    """The row of one finished run, and those of the other tables, as Store.write takes them.
+
+    Args:
+        accuracy: about what all classes come to; None: each is learned or lost.
+    """
     num_classes = len(classes)
     final = final_accuracies(run, num_classes)
+    if accuracy is not None:
+        final = np.clip(accuracy + stream(run.id).normal(0, 0.01, num_classes), 0, 1)
     start = np.full(num_classes, 1 / num_classes)
     onset = stream("onset", run.id).uniform(0.1, 0.7, num_classes)
+    if accuracy is not None:
+        onset = onset - 0.6  # learned long before the last evaluations
     evaluations, class_evaluations, all_accuracies = [], [], {"teacher": [], "student": []}
     has_pseudo_labels = run.algorithm != "supervised"
     for number in range(1, run.num_evaluations + 1):
@@ -236,7 +271,7 @@ def rows(
         "oracle": oracle(run),
         "num_parameters": 75_290,
         "num_steps": run.num_steps,
-        "options": json.dumps(dict(run.options)),
+        "options": json.dumps(DEFAULTS.get(run.algorithm, {}) | dict(run.options)),
         "seconds": 30.0 + run.repeat,
         "device": "cpu",
         "threads": 1,
@@ -252,6 +287,7 @@ def rows(
         "class_evaluations": class_evaluations,
         "labeled_images": labels,
         "predictions": [],
+        "augmentation_rates": rate_rows(run) if run.augmentation.startswith("ctaugment") else [],
     }
 
 
@@ -263,15 +299,22 @@ def write_store(
     classes: tuple[str, ...] = CIFAR10,
     has_student: bool = True,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
+    accuracies: Mapping[str, float] | None = None,
 ) -> Store:
     """A store that holds the given runs.
 
     Args:
         changes: by the id of a run: values of its row that are to be others.
+        accuracies: by the id of a run: about what all classes come to.
     """
     store = Store(results, study)
     for run in runs:
-        row, tables = rows(run, classes, has_student=has_student)
+        row, tables = rows(
+            run,
+            CLASSES.get(run.dataset, classes),
+            has_student=has_student,
+            accuracy=(accuracies or {}).get(run.id),
+        )
         store.write(row | dict((changes or {}).get(run.id, {})), **tables)
     return store
 
