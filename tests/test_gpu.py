@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 
+from boss.algorithms import ALGORITHMS, build
 from boss.augment import RandAugment, Weak, to_float
 from boss.execute import Stop, execute, in_child
 from boss.place import Place
@@ -33,11 +34,31 @@ def test_augmentation_on_the_gpu_equals_that_on_the_cpu(digits):
         assert torch.equal(found.cpu(), expected)
 
 
-@pytest.mark.parametrize("options", [None, {}, {"weigh_by": "predicted", "average_over": "used"}])
-def test_a_step_on_the_gpu_never_waits(digits, options):
-    """Of FixMatch (None) and of BOSS with these options."""
-    run = RUN if options is None else dataclasses.replace(RUN, algorithm="boss", options=options)
+@pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_step_of_every_algorithm_never_waits(digits, name, augmentation):
+    views = build(name, {}).views
+    run = dataclasses.replace(
+        RUN,
+        algorithm=name,
+        options={},
+        unlabeled_ratio=2 if views else 0,
+        augmentation=augmentation if "strong" in views else "randaugment",
+    )
     in_child(_steps_without_waiting, run)
+
+
+def test_a_step_with_other_balancing_never_waits(digits):
+    options = {"weigh_by": "predicted", "average_over": "used"}
+    in_child(_steps_without_waiting, dataclasses.replace(RUN, algorithm="boss", options=options))
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "adam", "learning_rate": 0.001}, {"optimizer": "adamw", "learning_rate": 0.001},
+    {"optimizer": "adagrad", "momentum": 0.0},
+])  # fmt: skip
+def test_a_step_of_other_optimizers_never_waits(digits, changes):
+    in_child(_steps_without_waiting, dataclasses.replace(RUN, **changes))
 
 
 def _steps_without_waiting(run):
@@ -62,11 +83,19 @@ def _steps_without_waiting(run):
 def test_runs_on_the_gpu_repeat_bit_for_bit_when_deterministic(tmp_path):
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     run = dataclasses.replace(RUN, deterministic=True)
+    # With a head, a ring of averages, CTAugment; with a table.
+    remixmatch = dataclasses.replace(run, algorithm="remixmatch", options={}, unlabeled_ratio=1)
+    flexmatch = dataclasses.replace(run, algorithm="flexmatch", options={})
+    runs = [
+        run,
+        *(dataclasses.replace(r, augmentation="ctaugment") for r in (remixmatch, flexmatch)),
+    ]
     rows = []
     for study in ("a", "b"):
         place = Place(results=tmp_path, study=study)
-        [outcome] = execute([run], place, ["cuda:0"], Recorder(), Stop())
-        assert outcome.state == "finished", outcome.traceback
+        outcomes = execute(runs, place, ["cuda:0"], Recorder(), Stop())
+        for outcome in outcomes:
+            assert outcome.state == "finished", outcome.traceback
         rows.append(Store(tmp_path, study).read("evaluations"))
     assert rows[0].equals(rows[1])
     assert "NVIDIA" in Store(tmp_path, "a").read("runs")["device"][0]
