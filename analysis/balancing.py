@@ -188,7 +188,7 @@ def difference_figure(runs: pd.DataFrame, title: str) -> Figure:
     axis.set_yticks(range(len(variants)), variants)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
-    axis.set_xlabel(f"difference to {baseline} (percentage points)")
+    axis.set_xlabel(textwrap.fill(f"difference to {baseline} (percentage points)", 55))
     return figure
 
 
@@ -272,7 +272,9 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     classes = table[table["order"] >= len(AGGREGATES)]
     variants = list(classes["variant"].drop_duplicates())
-    figure = Figure(figsize=(8.2, 3.7), layout="constrained")
+    names = [textwrap.fill(variant, 14) for variant in variants]
+    is_long = max(len(line) for name in names for line in name.split("\n")) * len(variants) > 62
+    figure = Figure(figsize=(8.2, 4.2 if is_long else 3.7), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     set_title(
         figure,
@@ -312,13 +314,9 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
             ms=3.5,
             lw=1.5,
         )
-    names = [textwrap.fill(variant, 16) for variant in variants]
-    is_long = sum(len(variant) for variant in variants) > 44
-    left.set_xticks(range(len(variants)), names, rotation=30 if is_long else 0)
-    if is_long:
-        for label in left.get_xticklabels():
-            label.set_horizontalalignment("right")
-            label.set_rotation_mode("anchor")
+    # Where names do not fit beside each other, colors tell: the legend has them.
+    left.set_xticks(range(len(variants)), [""] * len(variants) if is_long else names)
+    left.tick_params(axis="x", labelsize=7.5 if any("\n" in name for name in names) else 9)
     left.set_xlim(-0.6, len(variants) - 0.4)
     left.set_ylim(-2, 102)
     left.set_ylabel(f"class {ACCURACY}")

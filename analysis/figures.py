@@ -598,13 +598,13 @@ def few_variants(evaluations: pd.DataFrame) -> tuple[list[str], str]:
     return shown, f" Panels: the {len(shown)} lowest and highest of {len(means)} variants."
 
 
-def variant_title(variant: str, rows: pd.DataFrame) -> str:
-    """The title of the panel of a variant: its name and how many runs; "a = b" stays together."""
+def set_variant_title(axis: Axes, variant: str, rows: pd.DataFrame) -> None:
+    """Name the panel of a variant, and how many runs it is of; "a = b" stays in one line."""
     space = "\N{NO-BREAK SPACE}"
     name = variant.replace(" = ", f"{space}={space}")
     count = plural(rows["run_id"].nunique(), "run").replace(" ", space)
-    text = textwrap.fill(f"{name}: {count}", 34)
-    return text.replace(space, " ")
+    text = textwrap.fill(f"{name}: {count}", 33)
+    axis.set_title(text.replace(space, " "), fontsize=8.3 if "\n" in text else 9)
 
 
 def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
@@ -636,7 +636,7 @@ def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
         band(axis, teachers[variant], color(position))
         student = over_runs(rows[rows["network"] == "student"], "test_accuracy")
         axis.plot(student["images_seen"], student["mean"], color=color(position), ls="--", lw=1.1)
-        axis.set_title(variant_title(variant, rows))
+        set_variant_title(axis, variant, rows)
     figure.legend(
         handles=[
             Line2D([], [], color=GRAY, lw=1.6, label="teacher (averaged weights)"),
@@ -675,7 +675,7 @@ def pseudo_labels(evaluations: pd.DataFrame, title: str) -> Figure:
         part = rows[rows["variant"] == variant]
         for position, value in enumerate(PSEUDO_LABELS):
             band(axis, over_runs(part, value), color(position), DASHES[position])
-        axis.set_title(variant_title(variant, part))
+        set_variant_title(axis, variant, part)
     handles = [
         Line2D([], [], color=color(i), ls=DASHES[i], lw=1.6, label=text)
         for i, text in enumerate(PSEUDO_LABELS.values())

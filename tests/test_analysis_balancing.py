@@ -107,6 +107,18 @@ def test_supervised_runs_and_rounds_are_no_methods() -> None:
     assert balancing.baseline_of(child[child["round"] == 0]) == ""
 
 
+def test_flexmatch_and_freematch_are_methods_and_others_are_not() -> None:
+    others = ("flexmatch", "freematch", "pi_model", "mixmatch", "uda", "pseudo_label", "bossy")
+    alone = RUNS[RUNS["variant"] == "fixmatch"]
+    more = [alone.assign(variant=name, method=name) for name in others]
+    runs = balancing.of_methods(pd.concat([RUNS, *more]))
+    assert set(runs["variant"]) == {"fixmatch", "boss-4", "flexmatch", "freematch"}
+    differences = balancing.difference(runs)
+    assert set(differences["variant"]) == {"boss-4", "flexmatch", "freematch"}
+    # FixMatch beside algorithms without a rule for classes is no study of balancing.
+    assert balancing.of_methods(pd.concat([alone, *more[2:]])).empty
+
+
 def test_class_measures_by_hand() -> None:
     # Mean 50, squared deviations 1600 + 400 + 2500 + 100 = 4600, over 3. The limits do not count.
     table = classes({"a": [10, 30, 100, 60], "b": [20, 50, 20, 50]})

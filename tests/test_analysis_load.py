@@ -1,11 +1,14 @@
 """Names and groups: what is averaged, and what a reader is told about it."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import analysis
 from analysis import load, tables
+from boss.algorithms import hyperparameters
 from boss.methods import METHODS
 from boss.store import Store
 from boss.study import Run
@@ -20,6 +23,7 @@ from .analysis_data import (
     write_store,
 )
 
+ROOT = Path(analysis.__file__).parents[1]
 REFINED = "select:cifar10-refined"
 
 
@@ -54,8 +58,8 @@ def test_a_method_is_told_from_itself_by_what_differs(tmp_path: Path) -> None:
         "fixmatch",
         "boss-4 (learning_rate = 0.06)",
         "boss-4 (learning_rate = 0.1)",
+        "boss-1 (max_drop = 0.25)",
         "boss-1 (max_drop = 0.5)",
-        "boss-1",
     }
 
 
@@ -66,6 +70,138 @@ def test_variants_have_one_meaning_for_all_kinds_of_label_sets(tmp_path: Path) -
     assert found.runs["experiment"].nunique() == 2
     assert found.runs["scope"].nunique() == 1
     assert set(variants(found)) == {"fixmatch (threshold = 0.9)", "fixmatch (threshold = 0.95)"}
+
+
+@pytest.mark.parametrize("algorithm", ["boss", "fixmatch", "supervised"])
+def test_published_results_have_the_options_of_today(algorithm: str) -> None:
+    # What `algorithm` has and they lack was, when they were made, what its default is.
+    stored = set()
+    for path in sorted((ROOT / "results/reference").glob("*/runs/*.parquet")):
+        row = pd.read_parquet(path, columns=["algorithm", "options"]).iloc[0]
+        if row["algorithm"] == algorithm:
+            stored |= set(json.loads(row["options"]))
+    defaults = hyperparameters(algorithm)
+    younger = {key: value for key, value in defaults.items() if key not in stored}
+    assert load.YOUNGER_OPTIONS.get(algorithm, {}) == younger
+    assert stored <= set(defaults)
+
+
+def test_runs_from_before_an_option_are_averaged_with_those_after(tmp_path: Path) -> None:
+    old, new = make_run(repeat=0), make_run(repeat=1)
+    options = {"threshold": 0.95, **load.YOUNGER_OPTIONS["fixmatch"]}
+    found = loaded(tmp_path, [old, new], changes={new.id: {"options": json.dumps(options)}})
+    assert found.runs["group"].nunique() == 1
+    assert variants(found) == ["fixmatch"]
+
+
+OPTIMIZERS = (
+    {},
+    {"momentum": 0.5},
+    {"momentum": 0.5, "nesterov": False},
+    {"momentum": 0.0, "learning_rate": 0.05},
+    {"optimizer": "adam", "learning_rate": 0.0004},
+    {"optimizer": "adam", "learning_rate": 0.002, "beta2": 0.9},
+    {"schedule": "linear", "final_learning_rate": 0.01},
+)
+
+
+def test_names_leave_out_what_is_most_frequent_where_much_differs(tmp_path: Path) -> None:
+    found = loaded(tmp_path, [make_run(**fields) for fields in OPTIMIZERS])
+    # Of the learning rates 0.03 is most frequent, of the momenta 0.9; and so on.
+    assert variants(found) == [
+        "fixmatch",
+        "fixmatch (momentum = 0.5)",
+        "fixmatch (learning_rate = 0.05, momentum = 0)",
+        "fixmatch (momentum = 0.5, nesterov = False)",
+        "fixmatch (optimizer = adam, learning_rate = 0.0004)",
+        "fixmatch (schedule = linear, final_learning_rate = 0.01)",
+        "fixmatch (optimizer = adam, learning_rate = 0.002, beta2 = 0.9)",
+    ]
+    # Nothing but the first is what others are compared with.
+    assert set(tables.algorithms(found.runs)["baseline"]) == {"", "fixmatch"}
+
+
+def test_without_a_most_frequent_value_all_are_named(tmp_path: Path) -> None:
+    runs = [
+        make_run(options={"labels": labels, "threshold": threshold, "temperature": temperature})
+        for labels, threshold, temperature in (
+            ("hard", 0.95, 1.0), ("hard", 0.95, 0.5), ("soft", 0.0, 1.0), ("soft", 0.95, 1.0)
+        )
+    ]  # fmt: skip
+    assert set(variants(loaded(tmp_path, runs))) == {
+        "fixmatch (labels = hard)",
+        "fixmatch (labels = hard, temperature = 0.5)",
+        "fixmatch (labels = soft)",
+        "fixmatch (labels = soft, threshold = 0)",
+    }
+
+
+def test_most_frequent_values() -> None:
+    assert load.most_frequent(["a", "b", "a"]) == "a"
+    assert load.most_frequent(["a", "b"]) is None
+    assert load.most_frequent(["a", "a", ""]) is None  # who lacks it must not look alike
+
+
+def test_numbers_in_names_are_short_unless_they_would_be_equal() -> None:
+    assert load.value_texts([0.03 / 7, 7, None, True]) == ["0.00428571", "7", "", "True"]
+    assert load.value_texts([0.1234567, 0.12345671]) == ["0.1234567", "0.12345671"]
+
+
+def test_the_variant_nearest_to_the_published_settings_is_the_baseline(tmp_path: Path) -> None:
+    for number, (fields, baseline) in enumerate(
+        [
+            ([{"weight_decay": w} for w in (5e-5, 5e-4, 5e-3)], "weight_decay = 0.0005"),
+            ([{"options": {"threshold": t}} for t in (0.5, 0.95)], "threshold = 0.95"),
+            # An option counts more than a setting.
+            (
+                [
+                    {"options": {"label_view": "none"}},
+                    {"augmentation": "ctaugment", "options": {"label_view": "weak"}},
+                ],
+                "augmentation = ctaugment, label_view = weak",
+            ),
+        ]
+    ):
+        found = loaded(tmp_path / str(number), [make_run(**setting) for setting in fields])
+        assert set(tables.algorithms(found.runs)["baseline"]) == {"", f"fixmatch ({baseline})"}
+
+
+def test_variants_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    decays = [5e-4, 5e-6, 1e-4, 5e-3, 5e-2]  # the default first
+    found = loaded(tmp_path, [make_run(weight_decay=w) for w in reversed(decays)])
+    assert variants(found) == [f"fixmatch (weight_decay = {w:g})" for w in decays]
+
+
+def test_a_fingerprint_is_named_only_where_one_data_set_has_several(tmp_path: Path) -> None:
+    runs = [make_run(), make_run(dataset="svhn")]
+    found = loaded(tmp_path, runs)
+    assert set(found.runs["experiment"]) == {"short, cifar10, wrn-10-1", "short, svhn, wrn-10-1"}
+    runs = [make_run(), make_run(repeat=1)]
+    changes = {runs[1].id: {"dataset_fingerprint": "f" * 64}}
+    found = loaded(tmp_path / "other", runs, changes=changes)
+    assert found.runs["experiment"].str.contains("data ffffffffffff").sum() == 1
+
+
+def test_pairs_are_right_where_algorithms_differ_in_their_settings(tmp_path: Path) -> None:
+    fields = {
+        "mixmatch": {"unlabeled_ratio": 1},
+        "vat": {"unlabeled_ratio": 1, "optimizer": "adam"},
+    }
+    runs = [
+        make_run(algorithm, f"fixmatch:{s}@10", repeat=r, **fields.get(algorithm, {}))
+        for algorithm in ("supervised", "fixmatch", "mixmatch", "vat")
+        for s in range(2)
+        for r in range(2)
+    ]
+    percent = dict(zip((run.id for run in runs), range(10, 90, 5), strict=False))
+    changes = {run_id: {"last_accuracy": p / 100} for run_id, p in percent.items()}
+    table = tables.algorithms(loaded(tmp_path, runs, changes=changes).runs).set_index("variant")
+    # Values of the algorithms are 10 .. 25, 30 .. 45, 50 .. 65, 70 .. 85 in one order.
+    assert list(table.loc[["fixmatch", "mixmatch", "vat"], "difference_points"]) == pytest.approx(
+        [20, 40, 60]
+    )
+    assert list(table["num_pairs"]) == [0, 4, 4, 4]
+    assert set(table["baseline"]) == {"", "supervised"}
 
 
 # Self-training

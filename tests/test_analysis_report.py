@@ -23,7 +23,7 @@ from analysis import report as report_module
 from analysis.report import Picture, Report, escape, report
 from boss.errors import InputError
 from boss.store import OPTIONAL_TABLES, TABLES
-from boss.study import Run
+from boss.study import Comparison, Run
 
 from .analysis_data import (
     CIFAR10,
@@ -363,6 +363,124 @@ def test_figures_say_how_many_and_no_texts_overlap(
     for name in ("class_accuracy_heatmap", "variance_fixmatch"):
         axes = drawn[name].axes[0]
         assert "class" in axes.get_xlabel() + axes.get_ylabel()
+
+
+ALGORITHMS = {  # as in the studies: an algorithm and its augmentation
+    "supervised": "randaugment", "fixmatch": "randaugment", "flexmatch": "randaugment",
+    "freematch": "randaugment", "mean_teacher": "randaugment", "mixmatch": "randaugment",
+    "pi_model": "randaugment", "pseudo_label": "randaugment", "uda": "randaugment",
+    "remixmatch": "ctaugment-without-cutout", "vat": "randaugment",
+}  # fmt: skip
+
+
+def all_algorithms(
+    size: int = 10, num_label_sets: int = 2, num_repeats: int = 1, **fields: object
+) -> list[Run]:
+    """Every algorithm, FixMatch with two augmentations, on some label sets."""
+    kinds = [*ALGORITHMS.items(), ("fixmatch", "ctaugment")]
+    return [
+        make_run(name, f"fixmatch:{fold}@{size}", repeat=repeat, augmentation=kind, **fields)
+        for name, kind in kinds
+        for fold in range(1, num_label_sets + 1)
+        for repeat in range(num_repeats)
+    ]
+
+
+TABLE_OF_FIXMATCH = Comparison(
+    published="fixmatch_table2.csv",
+    axis=("algorithm", "augmentation"),
+    panels=("dataset", "num_labels"),
+)
+
+
+def check_figures(drawn: dict[str, Figure]) -> None:
+    for name, figure in drawn.items():
+        assert re.search(r"\d+ runs?, \d+ label sets?, n = ", title_of(figure)), name
+        check_that_no_texts_overlap(name, figure)
+        assert figure.get_figheight() < 13, name
+
+
+def test_a_study_of_many_algorithms(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    write_store(tmp_path, all_algorithms(40, num_label_sets=3, num_repeats=2))
+    written = make_report(tmp_path, comparisons=(TABLE_OF_FIXMATCH,))
+    assert written.warnings == []
+    page = (written.folder / "report.md").read_text("utf-8")
+    assert {"accuracy_by_variant", "augmentation_rates", "variance"} < set(drawn)
+    assert "published_fixmatch_table2" in drawn
+    drawn.pop("labeled_images")
+    check_figures(drawn)
+    # Twelve panels and no more; every algorithm has its row.
+    assert len(drawn["convergence"].axes) == 12
+    rows = [t.get_text() for t in drawn["accuracy_by_variant"].axes[0].get_yticklabels()]
+    assert rows[:3] == [
+        *("supervised", "fixmatch (augmentation = randaugment)"),
+        "fixmatch (augmentation = ctaugment)",
+    ]
+    assert len(rows) == 12
+    # Methods of balancing and no others.
+    balancing = pd.read_csv(written.folder / "tables" / "balancing.csv")
+    assert set(balancing["variant"].str.split(" ").str[0]) == {"fixmatch", "flexmatch", "freematch"}
+    # Who is better than the baseline, and what the names mean.
+    verdicts = pd.read_csv(written.folder / "tables" / "verdicts.csv", keep_default_na=False)
+    assert list(verdicts["baseline"]) == ["supervised"]
+    names = verdicts[["better", "worse", "undecided"]].agg("; ".join, axis=1)[0]
+    assert len([name for name in names.split("; ") if name]) == 11
+    for text in ("- pi_model: two weak views", "- freematch:", "In brackets after a name"):
+        assert text in page
+
+
+def test_a_study_of_many_settings(tmp_path: Path, drawn: dict[str, Figure]) -> None:
+    fields: list[dict[str, object]] = [
+        {"momentum": momentum, "nesterov": nesterov}
+        for momentum in (0.25, 0.5, 0.9, 0.99, 0.999)
+        for nesterov in (True, False)
+    ]
+    fields += [{"momentum": 0.0, "learning_rate": rate} for rate in (0.03, 0.05, 0.1)]
+    fields += [{"optimizer": "adam", "learning_rate": rate} for rate in (0.002, 0.0004)]
+    fields += [{"schedule": "linear", "final_learning_rate": rate} for rate in (0.01, 0.02)]
+    fields += [{"optimizer": "asgd", "momentum": 0.0, "teacher_decay": 0.0}]
+    base = {"label_set": "fixmatch:3@250", "augmentation": "ctaugment"}
+    write_store(tmp_path, [make_run(**base, **setting) for setting in fields])
+    axis = ("optimizer", "nesterov", "momentum", "beta2", "learning_rate", "schedule")
+    optimizers = Comparison(published="ablation_optimizer.csv", axis=(*axis, "final_learning_rate"))
+    written = make_report(tmp_path, comparisons=(optimizers,))
+    assert written.warnings == []
+    check_figures(drawn)
+    assert len(drawn["convergence"].axes) == 12
+    assert "Panels: the 12 lowest and highest of 18" in title_of(drawn["convergence"]).replace(
+        "\n", " "
+    )
+    table = pd.read_csv(written.folder / "tables" / "algorithms.csv")
+    assert set(table["baseline"].dropna()) == {"fixmatch"}
+    assert "class_accuracy_heatmap" in drawn
+    rows = [t.get_text() for t in drawn["class_accuracy_heatmap"].axes[0].get_yticklabels()]
+    assert len(rows) == 18
+
+
+def test_of_many_experiments_one_of_each_data_set_is_looked_at(
+    tmp_path: Path, drawn: dict[str, Figure]
+) -> None:
+    kinds = {"fixmatch": "randaugment", "flexmatch": "randaugment"}
+    runs = [
+        make_run(name, f"fixmatch:{fold}@{size}", dataset=dataset, augmentation=augmentation)
+        for dataset, sizes in (("cifar10", (40, 250, 1000)), ("svhn", (40, 250)))
+        for size in sizes
+        for fold in (1, 2)
+        for name, augmentation in kinds.items()
+    ]
+    runs += [make_run("supervised", "fixmatch:0@50000", dataset=d) for d in ("cifar10", "svhn")]
+    written, page = report_on(tmp_path, runs)
+    stems = set(drawn)
+    ends = {f"{d}-num-labels-{n}" for d, n in [("cifar10", 40), ("svhn", 40)]}
+    for name in ("balancing_difference", "class_balance", "effective_classes"):
+        assert {s.removeprefix(f"{name}_") for s in stems if s.startswith(name)} == ends
+    assert sum(stem.endswith("_by_class") for stem in stems) == 2
+    convergence = {s for s in stems if re.fullmatch(r"convergence_\w+-num-labels-\d+", s)}
+    assert len(convergence) == 5  # not of full supervision
+    assert "Of many experiments one of each data set" in page
+    assert {"class_accuracy_cifar10.csv", "class_accuracy_svhn.csv"} <= names(written.tables)
+    classes = pd.read_csv(written.folder / "tables" / "class_accuracy_svhn.csv")["metric"]
+    assert not set(classes) & set(CIFAR10)
 
 
 REFINED = "select:cifar10-refined-by-test-accuracy"

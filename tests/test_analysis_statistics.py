@@ -293,3 +293,22 @@ def test_quantiles_are_those_of_the_densities() -> None:
     # Independent of scipy's inverse functions: integrate Student's density for 2 degrees.
     area, _ = integrate.quad(lambda t: (2 + t * t) ** -1.5, -4.302653, 4.302653)
     assert area == pytest.approx(0.95, abs=1e-6)
+
+
+def test_welch_from_what_is_printed() -> None:
+    ours, theirs = np.array([1.0, 2, 3, 6]), np.array([2.0, 4, 9])
+    printed = statistics.Summary(5, math.sqrt(13), 3)
+    assert statistics.summary(theirs) == pytest.approx(printed)
+    both = statistics.welch_summary(statistics.summary(ours), printed)
+    assert both[0] == pytest.approx(-2)
+    assert both[1] == pytest.approx(statistics.welch(ours, theirs)[1])
+    # s2 = 14/3 / 4 + 13 / 3 = 5.5; df = 5.5^2 / ((7/6)^2 / 3 + (13/3)^2 / 2) = 3.0734
+    half = 3.139891 * math.sqrt(5.5)  # t(0.975; 3.0734)
+    assert both[1].high == pytest.approx(-2 + half)
+    single = statistics.Summary(5, math.nan, 1)
+    difference, interval = statistics.welch_summary(statistics.summary(ours), single)
+    assert difference == pytest.approx(-2)
+    assert math.isnan(interval.low)
+    assert math.isnan(statistics.t_summary(single).high)
+    # 5 +- 4.302653 sqrt(13 / 3)
+    assert statistics.t_summary(printed).high == pytest.approx(5 + 4.302653 * math.sqrt(13 / 3))

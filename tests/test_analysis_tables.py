@@ -77,7 +77,7 @@ def test_published_runs_do_not_give_the_published_all() -> None:
 
 
 def test_published_files_are_complete() -> None:
-    for path in tables.PUBLISHED.glob("*.csv"):
+    for path in tables.PUBLISHED.glob("empirical_*.csv"):
         table = tables.read_published(path.name)
         assert set(table["known"]) <= {"given", "confirmed", "recalled"}
         assert set(table["label_set_known"]) <= {"given", "inferred"}
@@ -87,6 +87,8 @@ def test_published_files_are_complete() -> None:
     assert len(tables.read_published(TABLE_2)) == 40
     with pytest.raises(InputError, match=r"unknown published table 'x\.csv': choose from"):
         tables.read_published("x.csv")
+    with pytest.raises(InputError, match=r"choose from empirical_\w+1.csv, empirical_\w+2.csv$"):
+        tables.read_published("fixmatch_table2.csv")  # of the other kind
 
 
 # Groups
@@ -269,6 +271,38 @@ def test_algorithms_without_supervised_compare_with_fixmatch(tmp_path: Path) -> 
     assert list(table.index) == ["fixmatch", "boss-4"]
 
 
+def test_verdicts_by_hand() -> None:
+    numbers = pd.DataFrame(
+        [
+            ("e", "supervised", "", 0, "", math.nan, math.nan),
+            ("e", "above", "supervised", 4, "label sets", 0.1, 2),
+            ("e", "below", "supervised", 4, "label sets", -2, -0.1),
+            ("e", "across", "supervised", 4, "label sets", -1, 1),
+            ("e", "touching", "supervised", 4, "label sets", 0, 2),
+            ("e", "one set", "supervised", 4, "repeats of one label set", 1, 2),
+            ("e", "no pairs", "supervised", 0, "", math.nan, math.nan),
+            ("one set only", "a", "supervised", 4, "repeats of one label set", 1, 2),
+            ("one set only", "b", "supervised", 4, "repeats of one label set", 1, 2),
+            ("two", "fixmatch", "supervised", 4, "label sets", 1, 2),
+        ],
+        columns=["experiment", "variant", "baseline", "num_pairs", "difference_interval_over",
+                 "difference_low", "difference_high"],
+    )  # fmt: skip
+    [row] = tables.verdicts(numbers).to_dict("records")
+    assert (row["experiment"], row["baseline"]) == ("e", "supervised")
+    assert (row["better"], row["worse"]) == ("above", "below")
+    assert row["undecided"] == "across; touching; one set"
+    text = tables.verdicts_text(tables.verdicts(numbers))
+    assert list(text.columns) == ["compared with", "better", "worse", "undecided"]
+
+
+def test_variance_without_repeats_has_one_line_per_group(tmp_path: Path) -> None:
+    write_store(tmp_path, grid_of_runs(num_label_sets=3, num_repeats=1))
+    numbers = tables.variance(load.metrics(load.load(tmp_path, "synthetic")))
+    assert len(numbers) == 2 * 12
+    assert list(tables.variance_text(numbers)["metric"]) == ["All", "All"]
+
+
 def test_budgets_are_compared_within_themselves(tmp_path: Path) -> None:
     runs = grid_of_runs(num_label_sets=2, num_repeats=2)
     runs += grid_of_runs(num_label_sets=2, num_repeats=1, budget="smoke", num_images=640)
@@ -396,7 +430,11 @@ def test_settings(found: load.Results) -> None:
     common = tables.settings_common_text(tables.settings(found.runs)).set_index("setting")
     assert common.loc["learning_rate", "value"] == "0.03"
     different = tables.settings_different_text(tables.settings(found.runs))
-    assert set(different["setting"]) == {"algorithm", "options.threshold", *tables.PER_GROUP}
+    options = {"threshold", "smoothing", *load.YOUNGER_OPTIONS["fixmatch"]}
+    assert set(different["setting"]) == {
+        *("algorithm", *tables.PER_GROUP),
+        *(f"options.{name}" for name in options),
+    }
 
 
 def test_counts_and_seconds_of_one_group_do_not_pass_for_those_of_all(found: load.Results) -> None:
