@@ -352,7 +352,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _say(f"{len(done)} finished before, {len(waiting)} to do, on {where_to}")
 
     console = Console()
-    display = StudyDisplay(study.name, waiting, len(done), len(devices), console)
+    names = titles(runs)
+    display = StudyDisplay(study.name, waiting, len(done), len(devices), console, names)
     with stop.on_signals(), display:
         outcomes = execute(waiting, where, devices, display, stop, set(finished["run_id"]))
 
@@ -361,7 +362,6 @@ def _run(arguments: argparse.Namespace) -> int:
     failed = [o for o in outcomes if o.state == "failed"]
     num_finished = len(done) + states.count("finished")
     _say(f"{study.name}: {num_finished} of {len(runs)} runs finished in {store.folder}")
-    names = titles(runs)
     for outcome in failed:
         _say(f"failed: {names[outcome.run.id]} ({outcome.run.id}): {outcome.error}")
         if outcome.traceback:

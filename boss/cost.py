@@ -19,6 +19,10 @@ IMAGE_SHAPES = {  # channels, pixels along a side, classes
     "stl10": (3, 96, 10),
 }
 
+# How often an unlabeled image passes through a network in a step, if not twice: once for each view,
+# and again where guesses, mixtures, rotations or perturbations have passes of their own.
+UNLABELED_PASSES = {"pseudo_label": 1, "vat": 3, "mixmatch": 4, "remixmatch": 5}
+
 # The fastest full FixMatch run that a public PyTorch implementation reports: WRN-28-2, B 64, mu 7,
 # on one A100. The step time is taken to grow with multiply-adds, from a floor for the launches.
 REFERENCE_MS_PER_STEP = 20.6
@@ -66,13 +70,19 @@ def multiply_adds(network: str, channels: int, size: int, num_classes: int = 10)
     return total + width * num_classes
 
 
+def images_per_step(run: Run) -> int:
+    """Images in all forward passes of a step, those for targets and CTAugment's probes included."""
+    passes = UNLABELED_PASSES.get(run.algorithm, 2) * run.unlabeled_ratio
+    return run.batch_size * (1 + passes + run.augmentation.startswith("ctaugment"))
+
+
 def gpu_hours(runs: Iterable[Run]) -> float | None:
     """Hours on one GPU, an estimate (see `ESTIMATE`); None if a data set's shape is unknown."""
     hours = 0.0
     for run in runs:
         if run.dataset not in IMAGE_SHAPES:
             return None
-        images = run.batch_size * (1 + 2 * run.unlabeled_ratio)
+        images = images_per_step(run)
         work = multiply_adds(run.network, *IMAGE_SHAPES[run.dataset]) * images
         ms = max(LAUNCH_MS_PER_STEP, REFERENCE_MS_PER_STEP * work / REFERENCE_MULTIPLY_ADDS)
         hours += run.num_steps * ms / 3.6e6

@@ -52,14 +52,21 @@ class StudyDisplay:
         waiting: the runs to be done.
         num_finished: those done before.
         num_workers: runs at a time.
+        names: `titles` of all runs of the study, by id; those of the waiting ones if None.
     """
 
     def __init__(
-        self, study: str, waiting: list[Run], num_finished: int, num_workers: int, console: Console
+        self,
+        study: str,
+        waiting: list[Run],
+        num_finished: int,
+        num_workers: int,
+        console: Console,
+        names: dict[str, str] | None = None,
     ) -> None:
         self.study, self.console, self.num_workers = study, console, num_workers
         self.waiting = {run.id: run for run in waiting}
-        self.titles = titles(waiting)
+        self.titles = names or titles(waiting)
         self.active: dict[str, Activity] = {}
         self.num_finished, self.num_failed = num_finished, 0
         self.total = num_finished + len(waiting)

@@ -29,15 +29,17 @@ def make_optimizer(
         name: one of `boss.study.OPTIMIZERS`.
         momentum: of sgd; beta 1 of adam and adamw.
 
-    Deviation: TensorFlow's Adam adds epsilon before it corrects the bias of the second moment,
-    torch's afterwards; they differ in the first steps, where gradients are as small as epsilon.
+    Deviations: with asgd (averaged SGD, Polyak and Juditsky 1992) the teacher is the mean of the
+    weights of all steps, by torch.optim.swa_utils; torch.optim.ASGD would wait for the device.
+    TensorFlow's Adam adds epsilon before it corrects the bias of the second moment, torch's
+    afterwards; they differ in the first steps, where gradients are as small as epsilon.
     """
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     match name:
-        case "sgd":
+        case "sgd" | "asgd":  # that the second is averaged is the trainer's business
             return optim.SGD(
                 groups,
                 lr=learning_rate,
@@ -45,10 +47,6 @@ def make_optimizer(
                 nesterov=nesterov and momentum > 0,
                 fused=True,
             )
-        case "asgd":
-            # lambd = 0: its own decay of weights and of the rate is off; t0 = -1: the average is
-            # over all steps, the first one included. It follows a schedule one step late.
-            return optim.ASGD(groups, lr=learning_rate, lambd=0.0, t0=-1.0)
         case "adagrad":
             return optim.Adagrad(groups, lr=learning_rate)
         case "adam" | "adamw":

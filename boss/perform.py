@@ -85,10 +85,13 @@ def perform(
             "labeled images": [list(labels.indices), list(labels.labels)],
             "kind of device": device.type,
         }
-        try:
-            resumed_at = _resume(run, training, basis, folder)
-        except (KeyError, TypeError, AttributeError, RuntimeError):  # not a state of this training
-            training, resumed_at = start_run(run, dataset, device), 0
+        resumed_at = 0
+        if (saved := _saved(run, basis, folder)) is not None:
+            try:
+                training.load_state_dict(saved)
+                resumed_at = training.step
+            except Exception:  # whatever it is, it is not a state of this training
+                training = start_run(run, dataset, device)
         saver = _Saver(run, training, basis, folder, place.checkpoint_seconds, report)
         saver.tell(resumed_at)
         done = train(
@@ -167,6 +170,10 @@ def check(
             labels[name, run.label_set] = resolve(run.label_set, dataset)
             parse_network(run.network)
             _algorithm(run)
+            if run.augmentation == "flip" and not dataset.flip:
+                raise InputError(
+                    f"images of {name} must not be mirrored: augmentation flip is none"
+                )
             if run.num_validation >= len(dataset.train):
                 raise InputError(
                     f"num_validation={run.num_validation} leaves no unlabeled image of the"
@@ -252,6 +259,11 @@ def _algorithm(run: Run) -> Algorithm:
     has_strong_view = "strong" in (*algorithm.views, algorithm.labeled_view)
     if not has_strong_view and run.augmentation != "randaugment":
         raise InputError(f"{run.algorithm} has no strong view: leave augmentation out")
+    if algorithm.labeled_view == "strong" and run.augmentation in ("flip", "none"):
+        raise InputError(
+            f"{run.algorithm} distorts weakly augmented labeled images: augmentation must not be"
+            f" {run.augmentation}"
+        )
     return algorithm
 
 
@@ -296,19 +308,25 @@ def num_unlabeled(run: Run, dataset: data.Dataset) -> int:
     return len(dataset.train) - run.num_validation + extra
 
 
-def _resume(run: Run, training: Training, basis: dict[str, Any], folder: Path) -> int:
-    """Continue from the checkpoint, if there is one; the step to start from."""
+def _saved(run: Run, basis: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """The state of the training in the checkpoint of this run, if there is one.
+
+    Raises:
+        InputError: it stands on other data, labels or devices.
+    """
     saved = checkpoint.load(folder / "checkpoint.pt")
-    if saved is None or saved["basis"]["run_id"] != run.id:
-        return 0
+    before = None if saved is None else saved.get("basis")
+    if saved is None or not isinstance(before, dict) or before.keys() != basis.keys():
+        return None
+    if before["run_id"] != run.id:
+        return None
     for name, now in basis.items():
-        if saved["basis"][name] != now:
+        if before[name] != now:
             raise InputError(
                 f"the checkpoint of {run.title} was made with another {name}: continue with that,"
                 f" or remove {folder} to start over"
             )
-    training.load_state_dict(saved["training"])
-    return training.step
+    return dict(saved.get("training") or {})
 
 
 class _Saver:

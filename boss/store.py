@@ -43,7 +43,7 @@ TABLES: dict[str, pa.Schema] = {
         ("study", TEXT, "name of the study"),
         ("budget", TEXT, "smoke, short or paper"),
         ("dataset", TEXT, "name of the data set, path of an .npz file, or folder:PATH[@SIZE]"),
-        ("dataset_fingerprint", TEXT, "SHA-256 over the images and labels of both parts"),
+        ("dataset_fingerprint", TEXT, "SHA-256 over all images, also unlabeled ones, and labels"),
         ("algorithm", TEXT, "key of boss.algorithms.ALGORITHMS"),
         ("label_set", TEXT, "id of the labeled images (boss:3, fixmatch:3@10, ...)"),
         ("labels", pa.list_(INT), "positions of the labeled images in the training set"),

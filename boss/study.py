@@ -136,6 +136,10 @@ class Run:
             raise InputError(f"{self.optimizer} has no momentum: set momentum=0")
         if self.optimizer == "asgd" and self.teacher_decay != 0:
             raise InputError("with asgd the teacher is its average: set teacher_decay=0")
+        if self.schedule == "linear" and self.final_learning_rate == self.learning_rate:
+            raise InputError(
+                "a linear schedule from a rate to itself: that is the constant schedule"
+            )
         if self.schedule != "linear" and self.final_learning_rate != 0:
             raise InputError(
                 f"final_learning_rate has no effect on the {self.schedule} schedule: leave it out"

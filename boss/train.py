@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 from boss.algorithms import Algorithm, Batch, Context, StepLoss
 from boss.augment import CTAugment, Views, to_float
@@ -256,7 +256,12 @@ def train(
     student, teacher, streams = training.student, training.teacher, training.streams
     algorithm, views, optimizer = training.algorithm, training.views, training.optimizer
     averaged, trained = list(teacher.parameters()), list(student.parameters())
-    move_average = get_ema_multi_avg_fn(config.teacher_decay)  # type: ignore[no-untyped-call]
+    # By the number of steps before: only the mean of all of them asks for it.
+    move_average = (
+        get_swa_multi_avg_fn()  # type: ignore[no-untyped-call]
+        if config.optimizer == "asgd"
+        else get_ema_multi_avg_fn(config.teacher_decay)  # type: ignore[no-untyped-call]
+    )
 
     began = time.perf_counter() - training.seconds
     while training.step < config.num_steps:
@@ -307,10 +312,7 @@ def train(
             group["lr"] = config.learning_rate_at(step)
         optimizer.step()
         with torch.no_grad():
-            if config.optimizer == "asgd":  # it averages by itself, over all steps alike
-                torch._foreach_copy_(averaged, [optimizer.state[p]["ax"] for p in trained])
-            else:
-                move_average(averaged, trained, 0)
+            move_average(averaged, trained, step)
 
         # 4. CTAugment: how well does the teacher recognize what is labeled, distorted at random?
         if views.ctaugment is not None:

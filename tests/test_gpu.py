@@ -56,6 +56,7 @@ def test_a_step_with_other_balancing_never_waits(digits):
 @pytest.mark.parametrize("changes", [
     {"optimizer": "adam", "learning_rate": 0.001}, {"optimizer": "adamw", "learning_rate": 0.001},
     {"optimizer": "adagrad", "momentum": 0.0},
+    {"optimizer": "asgd", "momentum": 0.0, "teacher_decay": 0.0},
 ])  # fmt: skip
 def test_a_step_of_other_optimizers_never_waits(digits, changes):
     in_child(_steps_without_waiting, dataclasses.replace(RUN, **changes))

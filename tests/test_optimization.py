@@ -58,13 +58,6 @@ def test_adagrad():
     assert after == pytest.approx(2 - 0.1 * (3 / 3 + 4 / 5))
 
 
-def test_averaged_sgd_is_sgd_whose_mean_is_kept():
-    after, _, optimizer = kernel_after([1, 1, 1], "asgd", weight_decay=0.0)
-    assert after == pytest.approx(1.7)
-    (state, _) = optimizer.state.values()
-    assert state["ax"].item() == pytest.approx((1.9 + 1.8 + 1.7) / 3)
-
-
 def test_schedules_by_hand():
     def at(schedule, progress):
         return learning_rate_at(schedule, progress, 0.03, 0.02)
@@ -141,6 +134,7 @@ def test_the_learning_rate_of_the_schedule_reaches_the_optimizer(digits):
     ({"optimizer": "asgd", "momentum": 0.0}, "set teacher_decay=0"),
     ({"final_learning_rate": 0.01}, "has no effect on the cosine schedule"),
     ({"schedule": "linear", "final_learning_rate": -1.0}, "must not be negative"),
+    ({"schedule": "linear", "final_learning_rate": 0.03}, "that is the constant schedule"),
     ({"augmentation": "trivial"}, "unknown augmentation 'trivial'"),
 ])  # fmt: skip
 def test_settings_that_would_do_nothing_are_refused(changes, message):

@@ -155,3 +155,10 @@ def test_the_way_flexmatch_came_in_is_as_told():
                 assert line.strip() in lines, (path, line)
                 shown += 1
     assert shown >= 6
+
+
+def test_nothing_is_left_to_fill_in():
+    for name in ("README.md", "CONTRIBUTING.md", "results/README.md"):
+        for line in (ROOT / name).read_text().splitlines():
+            assert not re.fullmatch(r"[A-Z][A-Z_]+", line.strip()), (name, line)
+            assert not re.search(r"\b(TODO|FIXME|XXX)\b", line), (name, line)

@@ -416,7 +416,7 @@ def test_views():
         ({"rotation_weight": -1.0}, "rotation_weight must not be negative"),
         ({"rampup": 0.0}, r"rampup must lie in \(0, 1\]"),
         ({"rampup": 1.5}, r"rampup must lie in \(0, 1\]"),
-        ({"history": -1}, "history must not be negative"),
+        ({"history": -1}, "history must lie in"),
     ],
 )
 def test_values_out_of_range_are_refused(options, message):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from boss.cost import gpu_hours
+from boss.cost import gpu_hours, images_per_step
 from boss.errors import InputError
 from boss.study import YOUNGER, Run, Study, find, grid, load, select, titles, with_parents
 
@@ -330,3 +330,13 @@ def test_titles_tell_runs_apart_by_what_is_not_at_its_default():
         "fixmatch fixmatch:3@10 #1",
     ]
     assert titles([]) == {}
+
+
+@pytest.mark.parametrize(("fields", "images"), [
+    ({}, 64 * 15), ({"augmentation": "ctaugment"}, 64 * 16), ({"unlabeled_ratio": 1}, 64 * 3),
+    ({"algorithm": "supervised", "unlabeled_ratio": 0}, 64),
+    ({"algorithm": "mixmatch", "unlabeled_ratio": 1}, 64 * 5),
+    ({"algorithm": "vat", "unlabeled_ratio": 1, "batch_size": 10}, 40),
+])  # fmt: skip
+def test_images_per_step_by_hand(fields, images):
+    assert images_per_step(Run(**(FIELDS | fields))) == images

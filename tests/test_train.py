@@ -15,6 +15,7 @@ from boss import checkpoint, models
 from boss.algorithms import StepLoss
 from boss.augment import CTAugment, RandAugment, Weak, to_float
 from boss.data.label_sets import resolve, validation_indices
+from boss.errors import InputError
 from boss.evaluate import evaluate
 from boss.perform import start_run, train_config, training_data
 from boss.seeds import EpochOrder, Streams, stream
@@ -509,11 +510,53 @@ def test_unlabeled_images_of_unknown_class_are_learned_from_and_not_scored(digit
     assert 0 < (seen >= 1201).sum() < len(seen)
     everyone = [r for r in training.class_evaluations if r["network"] == "teacher"]
     assert sum(row["predicted_count"] for row in everyone) == len(seen)
-    # What is known of the pseudo-labels does not depend on the others.
-    used = sum(row["pseudo_label_count"] for row in everyone)
-    assert 0 < used <= len(seen)
+    assert 0 < sum(row["pseudo_label_count"] for row in everyone) <= len(seen)
     rates = [row["pseudo_label_accuracy"] for row in training.evaluations]
-    assert all(rate is None or 0 <= rate <= 1 for rate in rates)
+    assert all(0 < rate < 1 for rate in rates)
+    # Where no class is known there is no accuracy, and all else is as before.
+    other, data = prepare(RUN, with_extra)
+    nothing = dataclasses.replace(data.unlabeled, labels=torch.full((2402,), -1))
+    data = data._replace(unlabeled=nothing)
+    assert train(other, data, train_config(RUN), key=("k",))
+    for table in ("evaluations", "class_evaluations"):
+        for known, unknown in zip(getattr(training, table), getattr(other, table), strict=True):
+            assert unknown == known | {"pseudo_label_accuracy": None}
+
+
+@pytest.mark.parametrize("num_validation", [0, 100])
+@pytest.mark.parametrize("has_extra", [False, True])
+def test_state_is_made_for_as_many_unlabeled_images_as_there_are(digits, num_validation, has_extra):
+    run = dataclasses.replace(
+        RUN, algorithm="flexmatch", options={}, num_validation=num_validation, num_images=80 * 8
+    )
+    if has_extra:
+        digits = dataclasses.replace(digits, unlabeled=digits.train.images.flip(0))
+    training, data = prepare(run, digits)
+    assert len(training.algorithm.last_label) == len(data.unlabeled)
+    # Every image once, the last ones included.
+    assert train(training, data, train_config(run), key=("k",), should_stop=lambda: False)
+
+
+def test_the_head_of_an_algorithm_is_trained_and_its_kernel_decays(digits):
+    run = dataclasses.replace(RUN, algorithm="remixmatch", options={}, unlabeled_ratio=1)
+    training, data = prepare(run, digits)
+    head = training.algorithm.rotation
+    before = copy.deepcopy(head.state_dict())
+    decayed, free = training.optimizer.param_groups
+    assert any(p is head.weight for p in decayed["params"])
+    assert any(p is head.bias for p in free["params"])
+    train(training, data, train_config(run), key=("k",))
+    for name, value in head.state_dict().items():
+        assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("augmentation", ["flip", "none"])
+def test_labeled_images_that_are_distorted_start_from_a_weak_view(digits, augmentation):
+    run = dataclasses.replace(
+        RUN, algorithm="remixmatch", options={}, unlabeled_ratio=1, augmentation=augmentation
+    )
+    with pytest.raises(InputError, match=f"augmentation must not be {augmentation}"):
+        prepare(run, digits)
 
 
 def test_the_accuracy_of_pseudo_labels_is_over_those_of_known_class():

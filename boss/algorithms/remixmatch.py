@@ -19,6 +19,8 @@ from boss.models.wide_resnet import initialize_linear
 DATA_DECAY = 0.999
 EPSILON = 1e-6
 
+MAX_HISTORY = 10_000  # batches
+
 
 @final
 class ReMixMatch(Algorithm):
@@ -105,8 +107,8 @@ class ReMixMatch(Algorithm):
                 raise InputError(f"{name} must not be negative, not {weight}")
         if not 0 < rampup <= 1:
             raise InputError(f"rampup must lie in (0, 1], not {rampup}")
-        if not history >= 0:
-            raise InputError(f"history must not be negative, not {history}")
+        if not 0 <= history <= MAX_HISTORY:
+            raise InputError(f"history must lie in [0, {MAX_HISTORY}], not {history}")
         self.views = ("weak", *["strong"] * num_strong)
         self.temperature = temperature
         self.alpha = alpha
