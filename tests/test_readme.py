@@ -128,6 +128,12 @@ def test_the_numbers_of_boss_are_those_of_the_committed_results():
     for k in (1, 2, 3, 4):
         pairs = (of(k, "random") - of(0, "random")).groupby("label_set").mean()
         check(f"BOSS balancing {k}", of(k, "random"), f"{interval(pairs, '+.1f')} to FixMatch")
+    for name in ("FlexMatch", "FreeMatch"):
+        rival = plain[plain["algorithm"] == name.lower()]["percent"]
+        pairs = (rival - of(0, "random")).groupby("label_set").mean()
+        check(f"{name}, random labels", rival, f"{interval(pairs, '+.1f')} to FixMatch")
+        to_balancing = (rival - of(4, "random")).groupby("label_set").mean()
+        assert interval(to_balancing, "+.1f") in " ".join(table.split())
     for start, k in (("FixMatch", 0), ("balancing 4", 4)):
         one, other = (of(k, kind).groupby("label_set").mean() for kind in ("centroid", "random"))
         welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
@@ -162,3 +168,39 @@ def test_nothing_is_left_to_fill_in():
         for line in (ROOT / name).read_text().splitlines():
             assert not re.fullmatch(r"[A-Z][A-Z_]+", line.strip()), (name, line)
             assert not re.search(r"\b(TODO|FIXME|XXX)\b", line), (name, line)
+
+
+def test_the_numbers_of_the_algorithms_are_those_of_the_committed_results():
+    """Computed here from the parquet files, without the code of the report."""
+    table = README.split("<!-- results: algorithms_digits -->")[1].split("<!-- end of")[0]
+    runs = pd.read_parquet(ROOT / "results" / "reference" / "algorithms_digits" / "runs")
+    assert not runs["commit"].str.endswith("-dirty").any()
+    assert set(runs["num_steps"]) == {400}
+    names = {
+        "supervised": "Supervised (baseline)", "pi_model": "Pi-Model",
+        "pseudo_label": "Pseudo-Label", "mean_teacher": "Mean Teacher", "vat": "VAT",
+        "mixmatch": "MixMatch", "uda": "UDA", "remixmatch": "ReMixMatch, without CTAugment",
+        "remixmatch ctaugment-without-cutout": "ReMixMatch", "fixmatch": "FixMatch",
+        "fixmatch ctaugment": "FixMatch, CTAugment", "boss": "BOSS balancing 4",
+        "flexmatch": "FlexMatch", "freematch": "FreeMatch",
+    }  # fmt: skip
+    augmentation = runs["augmentation"].map({"randaugment": "", "weak": ""})
+    kind = runs["algorithm"] + augmentation.fillna(" " + runs["augmentation"])
+    keys = [kind, runs["num_labels"], runs["label_set"], runs["repeat"]]
+    percent = (100 * runs["last_accuracy"]).groupby(keys).agg(["mean", "count"])
+    assert set(kind) == set(names)
+    assert set(percent["count"]) == {1}
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == len(names)
+    for (key, name), row in zip(names.items(), rows, strict=True):
+        cells = [name]
+        for size in (10, 40):
+            mine, baseline = (percent.loc[(k, size), "mean"] for k in (key, "supervised"))
+            cells.append(f"{mine.groupby('label_set').mean().mean():.1f}")
+            sets = (mine - baseline).groupby("label_set").mean()
+            assert len(sets) == 4
+            half = stats.t.ppf(0.975, len(sets) - 1) * sets.std(ddof=1) / len(sets) ** 0.5
+            mark = "**" if sets.mean() > half else ""
+            text = f"{sets.mean():+.1f} [{sets.mean() - half:+.1f}, {sets.mean() + half:+.1f}]"
+            cells.append("-" if key == "supervised" else f"{mark}{text}{mark}")
+        assert row == f"| {' | '.join(cells)} |"
