@@ -182,7 +182,7 @@ def value_axis(axis: Axes, which: str, quantity: str, values: Sequence[float]) -
         label += ", log scale"
     else:
         space = max(0.15 * (high - low), 0.05 * high)
-        limits = (low - space, min(high + space, 103.0))
+        limits = (max(low - space, -3.0), min(high + space, 103.0))
     axis.set(**{f"{which}lim": limits})
     return label
 

@@ -54,7 +54,7 @@ MAX_HEIGHT = 11.0  # inches, of a figure that grows with its rows
 MAX_PANELS = 8
 MAX_COLORED = 8  # variants told apart by color; more are named one by one
 MIN_RANGE = 5.0  # points, of an axis that adapts to the accuracies
-MAX_VARIANT_PANELS = 12  # of more variants, those that end lowest and highest
+MAX_VARIANT_PANELS = 14  # of more variants, those that end lowest and highest
 
 
 def color(position: int) -> Color:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from boss.errors import InputError
 from boss.methods import DEFAULTS, method_name
-from boss.store import Store
+from boss.store import YOUNGER_OPTIONS, Store
 from boss.study import Run
 
 # Always part of the name of an experiment; the others are named only where they differ.
@@ -55,14 +55,6 @@ HYPERPARAMETERS = [
     "precision",
     "deterministic",
 ]
-# Options that are younger than published results, with the value of the runs from before.
-YOUNGER_OPTIONS: dict[str, dict[str, str | float]] = {
-    "fixmatch": {
-        **{"temperature": 1.0, "labels": "hard"},
-        **{"label_view": "weak", "prediction_view": "strong"},
-    },
-    "supervised": {"smoothing": 0.0},
-}
 MAX_NAMED_SETTINGS = 2  # of more that differ, a name leaves out the most frequent value of each
 PICKING = ["round", "picks_per_class", "pick_labels", "rank_by"]
 SETTINGS = [
@@ -231,7 +223,6 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The runs with the label sets marked that are oracles, and:
-        options: those from before an option existed have its default.
         departures: in how many settings it departs from FixMatch as published, see `departures`.
         method: "fixmatch", "boss-4", ...
         label_set_size: number of labeled images without picks.
@@ -243,7 +234,7 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
         variant differ in nothing but their label sets and repeats.
         step: of the variant, what its own round adds.
     """
-    runs = mark_label_sets(with_younger_options(runs))
+    runs = mark_label_sets(runs)
     runs = runs.assign(
         departures=departures(runs),
         method=[
@@ -273,15 +264,6 @@ def describe(runs: pd.DataFrame) -> pd.DataFrame:
         scope=runs["group"].map(scopes),
         step=runs["group"].map(chains.str[-1]),
     )
-
-
-def with_younger_options(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the options that their algorithm has got since, at the value they had."""
-    options = [
-        json.dumps(YOUNGER_OPTIONS.get(algorithm, {}) | json.loads(text), sort_keys=True)
-        for algorithm, text in zip(runs["algorithm"], runs["options"], strict=True)
-    ]
-    return runs.assign(options=options)
 
 
 def departures(runs: pd.DataFrame) -> list[int]:

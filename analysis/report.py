@@ -28,7 +28,7 @@ from .parts import (
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
 MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
 MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
-MAX_VARIANTS_DRAWN = 4  # variance figures of one experiment; of more variants, one of all
+MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment; of more variants, one of all
 
 READING = """\
 Accuracies are in percent, differences and standard deviations in percentage points. "a ± b" is

@@ -533,6 +533,15 @@ def test_budgets_and_kinds_of_label_sets_have_figures_of_their_own(tmp_path: Pat
     ]
 
 
+def test_panels_of_different_budgets_are_not_in_one_figure(tmp_path: Path) -> None:
+    runs = [*table_runs()[:6], *table_runs(budget="smoke", num_images=6400)[6:12]]
+    made, pictures = made_by(found_in(tmp_path, runs), TABLE)
+    assert len(pictures) == 2
+    for table in made:
+        mine = table.numbers[table.numbers["num_runs"] > 0]
+        assert set(mine["dataset"]) <= {"cifar100" if "smoke" in table.title else "cifar10"}
+
+
 def test_an_oracle_alone_is_marked(tmp_path: Path) -> None:
     run = make_run(augmentation="ctaugment", label_set="select:cifar10-refined")
     [table], [picture] = made_by(found_in(tmp_path, [run]), THRESHOLD)

@@ -11,6 +11,7 @@ import pytest
 
 from analysis import load, tables
 from boss.errors import InputError
+from boss.store import YOUNGER_OPTIONS
 from boss.study import Run
 
 from .analysis_data import CIFAR10, grid_of_runs, make_run, rows, write_store
@@ -430,7 +431,7 @@ def test_settings(found: load.Results) -> None:
     common = tables.settings_common_text(tables.settings(found.runs)).set_index("setting")
     assert common.loc["learning_rate", "value"] == "0.03"
     different = tables.settings_different_text(tables.settings(found.runs))
-    options = {"threshold", "smoothing", *load.YOUNGER_OPTIONS["fixmatch"]}
+    options = {"threshold", "smoothing", *YOUNGER_OPTIONS["fixmatch"]}
     assert set(different["setting"]) == {
         *("algorithm", *tables.PER_GROUP),
         *(f"options.{name}" for name in options),
