@@ -21,7 +21,8 @@ from boss.data.label_sets import resolve
 from boss.losses import cross_entropy
 from boss.perform import start_run, train_config, training_data
 from boss.study import Run
-from boss.train import TrainConfig, Training, TrainingData, train
+from boss.train import train
+from boss.training import TrainConfig, Training, TrainingData
 
 CPU = torch.device("cpu")
 

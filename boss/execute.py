@@ -238,7 +238,7 @@ def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outc
 def _work(run: Run, place: Place, messages: Connection) -> None:
     """In the worker process: perform one run and send what becomes of it."""
     from boss.perform import BusyError, perform
-    from boss.train import NonFiniteLossError
+    from boss.training import NonFiniteLossError
 
     asked_to_stop = False
 

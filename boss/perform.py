@@ -34,7 +34,8 @@ from boss.seeds import Streams, stream
 from boss.self_training import Picks
 from boss.store import Store, write_atomically
 from boss.study import Run
-from boss.train import TrainConfig, Training, TrainingData, UnlabeledImages, start, train
+from boss.train import train
+from boss.training import TrainConfig, Training, TrainingData, UnlabeledImages, start
 
 LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
 REPORT_SECONDS = 1.0

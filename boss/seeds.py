@@ -6,7 +6,7 @@ nothing else.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -43,6 +43,9 @@ class Streams:
 
     def __getitem__(self, purpose: str) -> torch.Generator:
         return self._generators[purpose]
+
+    def __iter__(self) -> Iterator[torch.Generator]:
+        return iter(self._generators.values())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state of every stream, by purpose."""
@@ -81,6 +84,8 @@ class EpochOrder:
 
     def __getitem__(self, step: int) -> Tensor:
         """Positions in the set (U,), on the device."""
+        if self.batch_size == 0:
+            return torch.empty(0, dtype=torch.int64, device=self.device)
         start = step * self.batch_size
         first, offset = divmod(start, self.num_images)
         last = (start + self.batch_size - 1) // self.num_images

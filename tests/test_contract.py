@@ -19,7 +19,7 @@ from boss.algorithms import ALGORITHMS, Batch, Context, Sizes, build, hyperparam
 from boss.augment import to_float
 from boss.errors import InputError
 from boss.seeds import stream
-from boss.train import make_teacher
+from boss.training import make_teacher
 
 B, MU = 4, 7  # so that classes are predicted and used unequally often
 JOINT, LABELED = "labeled and all views", "labeled"

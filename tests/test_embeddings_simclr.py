@@ -15,7 +15,7 @@ from boss.prototypes import embeddings, simclr
 from boss.prototypes.embeddings import embed
 from boss.prototypes.simclr import SimCLRConfig, Training, configure, nt_xent, train_encoder
 from boss.seeds import EpochOrder, stream
-from boss.train import NonFiniteLossError
+from boss.training import NonFiniteLossError
 
 CPU = torch.device("cpu")
 CONFIG = SimCLRConfig(

@@ -9,7 +9,7 @@ from torch import nn
 from boss.algorithms import Batch, Context, build
 from boss.errors import InputError
 from boss.seeds import stream
-from boss.train import make_teacher
+from boss.training import make_teacher
 
 
 def logits_of(*probs):

@@ -20,7 +20,8 @@ from boss.evaluate import evaluate
 from boss.perform import start_run, train_config, training_data
 from boss.seeds import EpochOrder, Streams, stream
 from boss.study import Run
-from boss.train import NonFiniteLossError, Totals, make_teacher, train
+from boss.train import train
+from boss.training import NonFiniteLossError, Totals, make_teacher
 
 from .test_contract import NoSynchronization
 
@@ -567,7 +568,7 @@ def test_the_accuracy_of_pseudo_labels_is_over_those_of_known_class():
         pseudo_label=torch.tensor([0, 0, 0, 1, 1]),
         used=torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]),
     )
-    totals.add(losses, torch.tensor([0, 1, -1, -1, 1]), torch.arange(2), 0)
+    totals.add(losses, torch.tensor([0, 1, -1, -1, 1]), torch.arange(2), torch.tensor(0.0))
     predicted, used, known, right = totals.pseudo_labels.tolist()
     assert predicted == [3, 2]
     assert used == [3, 1]

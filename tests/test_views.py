@@ -16,7 +16,11 @@ def views_of(augmentation, **changes):
 
 
 def strong(augmentation, images):
-    return views_of(augmentation).view("strong", images, stream("draws"))
+    return made_by(views_of(augmentation), "strong", images)
+
+
+def made_by(views, kind, images):
+    return views.view(kind, images, views.draw(kind, len(images), stream("draws")))
 
 
 @pytest.fixture
@@ -69,9 +73,9 @@ def test_views_are_what_the_table_says(images):
 
 def test_weak_and_unaugmented_views_do_not_depend_on_the_policy(images):
     for kind in ("weak", "none"):
-        made = [views_of(name).view(kind, images, stream("draws")) for name in AUGMENTATIONS]
+        made = [made_by(views_of(name), kind, images) for name in AUGMENTATIONS]
         assert all(torch.equal(made[0], other) for other in made[1:])
-    assert torch.equal(views_of("weak").view("none", images, stream(0)), to_float(images))
+    assert torch.equal(made_by(views_of("weak"), "none", images), to_float(images))
 
 
 def test_flips_only_mirror(images):
@@ -80,7 +84,7 @@ def test_flips_only_mirror(images):
     mirrored = (flipped == to_float(images.flip(3))).flatten(1).all(1)
     assert (same | mirrored).all()
     assert same.any() and mirrored.any()
-    without = Views("flip", 8, flip=False, device="cpu").view("strong", images, stream("draws"))
+    without = made_by(views_of("flip", flip=False), "strong", images)
     assert torch.equal(without, to_float(images))
 
 
@@ -93,13 +97,14 @@ def test_cutout_cuts_a_square_of_gray(images):
 def test_a_distorted_weak_view_is_a_strong_view(images):
     for name in set(AUGMENTATIONS) - {"flip", "none"}:  # which start from no weak view
         views, generator = views_of(name), stream("draws")
-        made = views.distort(views.weak(images, generator), generator)
+        weak = views.weak(images, views.draw_weak(NUM, generator))
+        made = views.distort(weak, views.draw_strong(NUM, generator))
         assert torch.equal(made, strong(name, images)), name
 
 
 def test_the_type_of_a_view(images):
     for name in AUGMENTATIONS:
-        view = views_of(name, dtype=torch.float64).view("strong", images, stream("draws"))
+        view = made_by(views_of(name, dtype=torch.float64), "strong", images)
         assert view.dtype == torch.float64
         assert view.shape == images.shape
 

@@ -9,7 +9,7 @@ from boss.augment.ctaugment import CTADraws, CTAugment, rate_rows
 from boss.augment.cutout import Cutout
 from boss.augment.pixels import check_size, to_float
 from boss.augment.randaugment import RandAugment, StrongDraws
-from boss.augment.views import Views
+from boss.augment.views import ViewDraws, Views
 from boss.augment.weak import Weak, WeakDraws
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Cutout",
     "RandAugment",
     "StrongDraws",
+    "ViewDraws",
     "Views",
     "Weak",
     "WeakDraws",

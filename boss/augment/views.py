@@ -4,17 +4,25 @@ N images, C channels (1 or 3), H = W = size in pixels.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from boss.augment.ctaugment import CTAugment
+from boss.augment.ctaugment import CTADraws, CTAugment
 from boss.augment.cutout import Cutout
 from boss.augment.pixels import to_float
-from boss.augment.randaugment import RandAugment
-from boss.augment.weak import Weak
+from boss.augment.randaugment import RandAugment, StrongDraws
+from boss.augment.weak import Weak, WeakDraws
 from boss.errors import choose
 from boss.study import AUGMENTATIONS
+
+
+class ViewDraws(NamedTuple):
+    """What is random in a view of N images; tensors without numbers where a view draws none."""
+
+    weak: WeakDraws
+    strong: StrongDraws | CTADraws | Tensor
 
 
 class Views:
@@ -56,6 +64,7 @@ class Views:
         choose(augmentation, dict.fromkeys(AUGMENTATIONS), what="augmentation")
         self.augmentation = augmentation
         self.dtype = dtype
+        self.device = torch.device(device)
         self._weak = Weak(size, flip=flip, device=device)
         self._flip = Weak(size, flip=flip, device=device, pad=0)
         self._cutout = Cutout(size, device=device)
@@ -68,12 +77,37 @@ class Views:
             translation = "paper" if augmentation == "ctaugment-paper" else "reference"
             self.ctaugment = CTAugment(size, device=device, cutout=cutout, translation=translation)
 
-    def view(self, kind: str, images: Tensor, generator: torch.Generator) -> Tensor:
-        """A view of each image.
+    def draw_weak(self, num: int, generator: torch.Generator) -> WeakDraws:
+        """Independent draws for `num` images; `generator` lives where the images do."""
+        return self._weak.draw(num, generator)
+
+    def draw_strong(self, num: int, generator: torch.Generator) -> StrongDraws | CTADraws | Tensor:
+        """What `distort` takes; without any numbers if the policy draws none."""
+        if self._randaugment is not None:
+            return self._randaugment.draw(num, generator)
+        if self.ctaugment is not None:
+            return self.ctaugment.draw(num, generator)
+        if self.augmentation == "cutout":
+            return self._cutout.draw(num, generator)
+        return torch.empty(0, device=self.device)
+
+    def draw(self, kind: str, num: int, generator: torch.Generator) -> ViewDraws:
+        """What `view` takes, for `num` images."""
+        none = torch.empty(0, device=self.device)
+        if kind == "none" or (kind == "strong" and self.augmentation == "none"):
+            return ViewDraws(WeakDraws(none, none), none)
+        if kind == "strong" and self.augmentation == "flip":
+            return ViewDraws(self._flip.draw(num, generator), none)
+        weak = self.draw_weak(num, generator)
+        return ViewDraws(weak, self.draw_strong(num, generator) if kind == "strong" else none)
+
+    def view(self, kind: str, images: Tensor, draws: ViewDraws) -> Tensor:
+        """A view of each image: a pure function of these tensors.
 
         Args:
             kind: "none" (as it is), "weak" or "strong".
             images: uint8 (N, C, H, W), as stored.
+            draws: for this kind and these N images.
 
         Returns:
             (N, C, H, W) in [-1, 1].
@@ -81,28 +115,28 @@ class Views:
         if kind == "none" or (kind == "strong" and self.augmentation == "none"):
             return to_float(images, dtype=self.dtype)
         if kind == "strong" and self.augmentation == "flip":
-            flipped = self._flip(images, self._flip.draw(len(images), generator))
-            return to_float(flipped, dtype=self.dtype)
-        images = self.weak(images, generator)
+            return to_float(self._flip(images, draws.weak), dtype=self.dtype)
+        images = self.weak(images, draws.weak)
         if kind == "strong":
-            return self.distort(images, generator)
+            return self.distort(images, draws.strong)
         assert kind == "weak"
         return to_float(images, dtype=self.dtype)
 
-    def weak(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def weak(self, images: Tensor, draws: WeakDraws) -> Tensor:
         """Mirrored and shifted: uint8 (N, C, H, W) of the same shape."""
-        return self._weak(images, self._weak.draw(len(images), generator))
+        return self._weak(images, draws)
 
-    def distort(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def distort(self, images: Tensor, draws: StrongDraws | CTADraws | Tensor) -> Tensor:
         """The rest of a strong view: weakly augmented uint8 (N, C, H, W), to [-1, 1]."""
         if self._randaugment is not None:
-            draws = self._randaugment.draw(len(images), generator)
+            assert isinstance(draws, StrongDraws)
             return to_float(*self._randaugment(images, draws), dtype=self.dtype)
         if self.ctaugment is not None:
-            images = self.ctaugment(images, self.ctaugment.draw(len(images), generator))
+            assert isinstance(draws, CTADraws)
+            images = self.ctaugment(images, draws)
         elif self.augmentation == "cutout":
-            keep = self._cutout(self._cutout.draw(len(images), generator))[:, None] == 0
-            return to_float(images, keep, dtype=self.dtype)
+            assert isinstance(draws, Tensor)
+            return to_float(images, self._cutout(draws)[:, None] == 0, dtype=self.dtype)
         return to_float(images, dtype=self.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:

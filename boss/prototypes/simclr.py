@@ -32,7 +32,7 @@ from boss.errors import InputError
 from boss.losses import at_least_single, cross_entropy
 from boss.models import WideResNet
 from boss.seeds import EpochOrder, stream
-from boss.train import NonFiniteLossError
+from boss.training import NonFiniteLossError
 
 CHECKPOINT_SECONDS = 60.0
 REPORT_SECONDS = 1.0
