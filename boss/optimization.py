@@ -48,11 +48,22 @@ def make_optimizer(
                 fused=True,
             )
         case "adagrad":
-            return optim.Adagrad(groups, lr=learning_rate)
+            # One by one it would ask the device for the learning rate.
+            return optim.Adagrad(groups, lr=learning_rate, foreach=True)
         case "adam" | "adamw":
             kind = optim.Adam if name == "adam" else optim.AdamW
             epsilon = 1e-8 if beta2 > 0 else EPSILON_WITHOUT_BETA2
-            return kind(groups, lr=learning_rate, betas=(momentum, beta2), eps=epsilon, fused=True)
+            optimizer = kind(
+                groups,
+                lr=learning_rate,
+                betas=(momentum, beta2),
+                eps=epsilon,
+                fused=True,
+                capturable=all(p.is_cuda for p in parameters),
+            )
+            # It would warn of every training whose first steps are not replayed from a graph.
+            optimizer._warned_capturable_if_run_uncaptured = True
+            return optimizer
         case _:
             raise AssertionError(name)
 
