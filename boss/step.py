@@ -290,6 +290,9 @@ def compiled(function: F, exact: bool = False) -> F:
     Args:
         exact: round every operation as written.
     """
+    # One process may serve runs of many algorithms, networks and shapes; a program each.
+    torch._dynamo.config.recompile_limit = 1000
+    torch._dynamo.config.accumulated_recompile_limit = 10_000
     return torch.compile(  # type: ignore[return-value]
         function,
         fullgraph=True,

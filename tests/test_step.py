@@ -8,12 +8,14 @@ import torch
 
 from boss import checkpoint
 from boss.algorithms import ALGORITHMS, build
+from boss.augment import Views
 from boss.perform import train_config
-from boss.step import WARMUP_STEPS
+from boss.seeds import EpochOrder, stream
+from boss.step import WARMUP_STEPS, Step, compiled
 from boss.train import train
 
 from .tape import tape
-from .test_train import RUN, prepare
+from .test_train import CPU, RUN, prepare, weights
 
 
 def run_of(name, **changes):
@@ -128,3 +130,74 @@ def test_a_tape_freezes_what_lives_on_the_host(digits):
         results.append(everything(training)["evaluations"])
         assert len(seen) == (12 if execution == "eager" else WARMUP_STEPS + 1)
     assert results[0] != results[1]
+
+
+def test_a_compiled_step_computes_what_an_eager_one_does(digits):
+    """Fifty steps side by side from the same weights: batches to the last bit, losses and weights
+    to 1e-12. Whole functions are compiled, or torch.compile would refuse."""
+    run = run_of("fixmatch", augmentation="ctaugment", options={"threshold": 0.3})
+    run = dataclasses.replace(run, num_images=50 * 8, learning_rate=0.2, precision="fp64")
+    config = train_config(run)
+    steps, batches, losses = [], [[], []], [[], []]
+    for i, execution in enumerate(("eager", "compiled")):
+        training, images = prepare(run, digits)
+        step = Step(training, images, config, execution)
+        step.make_batch = _kept(step.make_batch, batches[i])
+        step.loss = _kept(step.loss, losses[i])
+        steps.append(step)
+    eager, quick = (step.training for step in steps)
+    order = EpochOrder(len(images.unlabeled), 16, *run.stream_key, "unlabeled order", device=CPU)
+    for number in range(50):
+        for step in steps:
+            step(number, order[number])
+        (expected, probe), (found, same_probe) = (made[-1] for made in batches)
+        for one, other in zip((expected.x, *expected.u), (found.x, *found.u), strict=True):
+            assert torch.equal(one, other), number
+        assert torch.equal(probe, same_probe), number
+        for name in ("supervised", "unsupervised"):
+            values = [getattr(made[-1], name).detach() for made in losses]
+            torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
+        assert torch.equal(losses[0][-1].used, losses[1][-1].used), number
+        for network in ("student", "teacher"):
+            one, other = (getattr(training, network) for training in (eager, quick))
+            torch.testing.assert_close(weights(other), weights(one), rtol=0, atol=1e-12)
+        torch.testing.assert_close(quick.views.ctaugment.rates, eager.views.ctaugment.rates)
+        # From the same weights again: what differs by rounding grows apart in the long run.
+        with torch.no_grad():
+            for kind in ("student", "teacher"):
+                tensors = (getattr(training, kind).state_dict() for training in (quick, eager))
+                for mine, theirs in zip(*(t.values() for t in tensors), strict=True):
+                    mine.copy_(theirs)
+            for mine, theirs in zip(
+                quick.optimizer.state.values(), eager.optimizer.state.values(), strict=True
+            ):
+                mine["momentum_buffer"].copy_(theirs["momentum_buffer"])
+            quick.views.ctaugment.rates.copy_(eager.views.ctaugment.rates)
+    shares = torch.stack([made.used.mean() for made in losses[0]])
+    assert 0 < shares.mean() < 1
+
+
+def _kept(function, kept):
+    def keep(*arguments):
+        kept.append(function(*arguments))
+        return kept[-1]
+
+    return keep
+
+
+@pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
+def test_compiled_augmentation_is_the_same_to_the_last_bit(augmentation):
+    """A thousand images in colors of all ranges, every operation among the draws."""
+    generator = stream("images")
+    low = torch.randint(128, (1024, 3, 1, 1), generator=generator)
+    span = torch.randint(1, 129, (1024, 3, 1, 1), generator=generator)
+    uniform = torch.rand((1024, 3, 16, 16), generator=generator)
+    images = (low + span * uniform).to(torch.uint8)
+    views = Views(augmentation, 16, flip=True, device="cpu")
+    draws = views.draw("strong", 1024, stream("draws"))
+    found = compiled(_strong_view, exact=True)(views, images, draws)
+    assert torch.equal(found, _strong_view(views, images, draws))
+
+
+def _strong_view(views, images, draws):
+    return views.view("strong", images, draws)

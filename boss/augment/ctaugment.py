@@ -360,7 +360,7 @@ class CTAugment:
         x = x.to(torch.int16).clamp_(0, 255).to(torch.uint8)
 
         # Each gray level becomes another one.
-        low, high = x.amin(2).to(torch.int64), x.amax(2).to(torch.int64)  # (N, C)
+        low, high = pillow.extremes(x)  # (N, C)
         levels = x.to(torch.int64)
         stretch = (step.operation == OPERATIONS.index("autocontrast"))[:, None]
         lookup = step.lookup[:, None] + stretch * pillow.autocontrast_row(low, high)

@@ -86,6 +86,20 @@ def autocontrast_row(low: Tensor, high: Tensor) -> Tensor:
     return high * (high + 1) // 2 + low
 
 
+def extremes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The darkest and the lightest gray level of each channel.
+
+    Args:
+        x: uint8 (N, C, P).
+
+    Returns:
+        int64 (N, C), twice.
+    """
+    # Not of uint8, whose smallest value torch.compile gets wrong on CPUs (torch 2.15).
+    wide = x.to(torch.int16)
+    return wide.amin(2).to(torch.int64), wide.amax(2).to(torch.int64)
+
+
 def equalize_tables(levels: Tensor, high: Tensor, where: Tensor, otherwise: Tensor) -> Tensor:
     """ImageOps.equalize for the channels that are to be equalized.
 
@@ -106,8 +120,9 @@ def equalize_tables(levels: Tensor, high: Tensor, where: Tensor, otherwise: Tens
     histogram.scatter_add_(2, levels, one.expand_as(levels))
     step = (pixels - histogram.gather(2, high[:, :, None])) // 255  # (N, C, 1)
     darker = histogram.cumsum(2, dtype=torch.int32).sub_(histogram)
-    # The quotient of whole numbers below 2^17 is never rounded up to a whole number.
-    table = darker.add_(step // 2) / step.clamp(min=1)
+    # floor(a / b) of whole numbers as (a + 1/2) / b, which is at least 1 / 2b away from any whole
+    # number: so the division need not be rounded correctly, which some compilers do not see to.
+    table = darker.add_(step // 2).to(torch.float32).add_(0.5).div_(step.clamp(min=1))
     table = table.clamp_(max=255).to(torch.int16).to(torch.uint8)
     # torch.where, in uint8 arithmetic modulo 256, which is 4 times faster on a CPU.
     chosen = (where[:, :, None] & (step > 0)).to(torch.uint8)

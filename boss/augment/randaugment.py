@@ -205,7 +205,7 @@ class RandAugment:
         alpha = inside if alpha is None else alpha.gather(2, index).mul_(inside)
         alpha.bitwise_or_(opaque.to(torch.uint8))
 
-        low, high = x.amin(2).to(torch.int64), x.amax(2).to(torch.int64)  # (N, C)
+        low, high = pillow.extremes(x)  # (N, C)
         lookup = lookup[:, None] + is_autocontrast[:, None] * pillow.autocontrast_row(low, high)
         table = tables.lookup.index_select(0, lookup.flatten()).view(num, channels, 256)
         levels = x.to(torch.int64)
