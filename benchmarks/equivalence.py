@@ -1,0 +1,209 @@
+"""Does speed change what is learned? The same trainings, executed in every way there is.
+
+    python benchmarks/equivalence.py --data data --out equivalence
+
+Two questions, one figure:
+
+* 200 steps on CIFAR-10, all from one seed (weights, labeled images, batches, augmentation): how far
+  apart are the losses of eager single precision, eager bf16, and what is compiled or recorded?
+* Whole trainings (a few thousand steps, several label sets and repeats): do their accuracies differ
+  by more than their spread?
+
+On a GPU the network is WRN-28-2 with batches of 64 and 448, and the trainings are on CIFAR-10; on a
+CPU it is WRN-10-1 with 16 and 112, and the trainings are on digits. Writes OUT.json with every
+number, and OUT.png.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import torch
+from scipy import stats
+
+from boss import data
+from boss.data.label_sets import resolve
+from boss.perform import start_run, train_config, training_data
+from boss.study import Run
+from boss.train import train
+
+# (name, precision, execution); the first is the reference.
+CPU_WAYS = (
+    ("eager fp32", "fp32", "eager"),
+    ("eager bf16", "bf16", "eager"),
+    ("compiled fp32", "fp32", "compiled"),
+    ("compiled bf16", "bf16", "compiled"),
+)
+GPU_WAYS = (
+    ("eager fp32", "fp32", "eager"),
+    ("eager bf16", "bf16", "eager"),
+    ("graph bf16", "bf16", "graph"),
+    ("compiled-graph bf16", "bf16", "compiled-graph"),
+)
+COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7")  # Okabe and Ito: told apart by everyone
+STYLES = ("-", "--", "-.", ":")
+
+
+def curve_run(on_gpu: bool) -> Run:
+    """The training whose first steps are compared."""
+    network, batch_size = ("wrn-28-2", 64) if on_gpu else ("wrn-10-1", 16)
+    return Run(
+        dataset="cifar10",
+        algorithm="fixmatch",
+        options={"threshold": 0.5},  # so that pseudo-labels count from early on
+        label_set="fixmatch:1@40",
+        repeat=0,
+        num_images=2**22,
+        num_evaluations=1,
+        network=network,
+        batch_size=batch_size,
+    )
+
+
+def whole_runs(on_gpu: bool, steps: int, sets: int, repeats: int) -> list[Run]:
+    """The trainings whose accuracies are compared."""
+    if on_gpu:
+        fields: dict[str, Any] = {
+            "dataset": "cifar10", "network": "wrn-28-2", "batch_size": 64,
+            "label_set": "fixmatch:{}@40", "teacher_decay": 0.99, "norm_momentum": 0.01,
+        }  # fmt: skip
+    else:
+        fields = {
+            "dataset": "digits", "network": "wrn-7-1", "batch_size": 16, "learning_rate": 0.2,
+            "label_set": "fixmatch:{}@10", "teacher_decay": 0.99, "norm_momentum": 0.01,
+        }  # fmt: skip
+    return [
+        Run(
+            algorithm="fixmatch",
+            repeat=repeat,
+            num_images=steps * fields["batch_size"],
+            num_evaluations=1,
+            **(fields | {"label_set": fields["label_set"].format(label_set)}),
+        )
+        for label_set in range(sets)
+        for repeat in range(repeats)
+    ]
+
+
+def losses(run: Run, folder: Path | None, execution: str, device: str, steps: int) -> list[float]:
+    """Supervised + unsupervised loss of the first steps, in nats."""
+    dataset, where = data.load(run.dataset, folder), torch.device(device)
+    training = start_run(run, dataset, where)
+    images = training_data(run, dataset, resolve(run.label_set, dataset), where)
+    sums = [0.0]
+    train(
+        training,
+        images,
+        train_config(run),
+        key=run.stream_key,
+        execution=execution,
+        should_stop=lambda: training.step == steps,
+        report=lambda t: sums.append(float(t.totals.losses.sum())),
+    )
+    return [after - before for before, after in itertools.pairwise(sums)]
+
+
+def accuracy(run: Run, folder: Path | None, execution: str, device: str) -> float:
+    """Of the teacher after the last step."""
+    dataset, where = data.load(run.dataset, folder), torch.device(device)
+    training = start_run(run, dataset, where)
+    images = training_data(run, dataset, resolve(run.label_set, dataset), where)
+    train(training, images, train_config(run), key=run.stream_key, execution=execution)
+    return next(r["test_accuracy"] for r in training.evaluations[-2:] if r["network"] == "teacher")
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half of its 95% t interval."""
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.mean(values), float(stats.t.ppf(0.975, len(values) - 1)) * spread
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Curves on the left, accuracies on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    names = list(found["losses"])
+    for name, color, style in zip(names, COLORS, STYLES, strict=True):
+        values = found["losses"][name]
+        left.plot(range(1, len(values) + 1), values, style, color=color, lw=1.4, label=name)
+    left.set(xlabel="step", ylabel="supervised + unsupervised loss, nats", title=found["curve"])
+    left.legend(frameon=False)
+    for row, (name, color) in enumerate(zip(names, COLORS, strict=True)):
+        values = [100 * v for v in found["accuracies"][name]]
+        mean, half = interval(values)
+        offsets = [row + 0.16 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
+        right.plot(values, offsets, "o", color=color, alpha=0.45, ms=4.5, mec="none")
+        right.errorbar(mean, row + 0.22, xerr=half, fmt="D", color=color, ms=5, capsize=3)
+        right.annotate(f"{mean:.1f} ± {half:.1f}", (mean, row + 0.34), ha="center", fontsize=8)
+    right.set(
+        yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.3, -0.5),
+        xlabel="test accuracy, %: each training, and mean with 95% t interval",
+        title=found["whole"],
+    )  # fmt: skip
+    right.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the table, write OUT.json and OUT.png."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data", type=Path, help="folder with CIFAR-10")
+    parser.add_argument("--out", type=Path, required=True, help="path without its ending")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--steps", type=int, default=200, help="of the curves")
+    parser.add_argument("--whole-steps", type=int, default=2000, help="of the whole trainings")
+    parser.add_argument("--label-sets", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=2)
+    options = parser.parse_args(argv)
+    on_gpu = options.device != "cpu"
+    if on_gpu:
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # single precision is no TF32
+    ways = GPU_WAYS if on_gpu else CPU_WAYS
+    run = curve_run(on_gpu)
+    runs = whole_runs(on_gpu, options.whole_steps, options.label_sets, options.repeats)
+    found: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(0) if on_gpu else platform.processor() or "CPU",
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "curve": f"CIFAR-10, {run.network}, B {run.batch_size}, mu 7: one seed",
+        "whole": f"{runs[0].dataset}, {runs[0].network}, {options.whole_steps:,} steps,"
+        f" n = {len(runs)}",
+        "losses": {},
+        "accuracies": {},
+    }  # fmt: skip
+    for name, precision, execution in ways:
+        here = dataclasses.replace(run, precision=precision)
+        found["losses"][name] = losses(here, options.data, execution, options.device, options.steps)
+        found["accuracies"][name] = [
+            accuracy(
+                dataclasses.replace(r, precision=precision),
+                options.data, execution, options.device,
+            )
+            for r in runs
+        ]  # fmt: skip
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    draw(found, options.out.with_suffix(".png"))
+
+    reference, last = ways[0][0], options.steps
+    print(f"| executed | loss at steps 1, 10, 50, {last} | accuracy, % (sd) | minus {reference} |")
+    print("| --- | --- | --- | --- |")
+    for name, *_ in ways:
+        curve, scores = found["losses"][name], [100 * v for v in found["accuracies"][name]]
+        some = ", ".join(f"{curve[i]:.4f}" for i in (0, 9, 49, last - 1) if i < last)
+        pairs = [a - 100 * b for a, b in zip(scores, found["accuracies"][reference], strict=True)]
+        mean, half = interval(pairs)
+        level = f"{statistics.mean(scores):.1f} ({statistics.stdev(scores):.1f})"
+        print(f"| {name} | {some} | {level} | {mean:+.1f} ± {half:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
