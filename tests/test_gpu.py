@@ -2,18 +2,23 @@
 
 import dataclasses
 import os
+import time
+from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from boss.algorithms import ALGORITHMS, build
 from boss.augment import RandAugment, Weak, to_float
 from boss.execute import Stop, execute, in_child
 from boss.place import Place
 from boss.seeds import stream
+from boss.step import EXECUTIONS, WARMUP_STEPS
 from boss.store import Store
 
 from .test_execute import Recorder
+from .test_step import assert_same, everything, run_of
 from .test_train import RUN
 
 pytestmark = [
@@ -62,7 +67,12 @@ def test_a_step_of_other_optimizers_never_waits(digits, changes):
     in_child(_steps_without_waiting, dataclasses.replace(RUN, **changes))
 
 
-def _steps_without_waiting(run):
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_no_way_of_executing_a_step_waits(digits, execution):
+    in_child(_steps_without_waiting, dataclasses.replace(RUN, augmentation="ctaugment"), execution)
+
+
+def _steps_without_waiting(run, execution="eager"):
     from boss import data
     from boss.perform import train_config
     from boss.train import train
@@ -71,14 +81,112 @@ def _steps_without_waiting(run):
     training, images = prepare_on(run, data.load("digits"), GPU)
 
     def watch(t):
-        # The first step builds tables; the check before a stop may wait. 76 steps are an epoch.
-        torch.cuda.set_sync_debug_mode("error" if t.step < 80 else "default")
+        # The first steps build tables, compile and record; the check before a stop may wait. 76
+        # steps are an epoch.
+        is_watched = WARMUP_STEPS < t.step < 80
+        torch.cuda.set_sync_debug_mode("error" if is_watched else "default")
 
     config = dataclasses.replace(train_config(run), num_images=8 * 200, num_evaluations=1)
     stopped = not train(
-        training, images, config, key=("k",), should_stop=lambda: training.step == 80, report=watch
-    )
+        training, images, config, key=("k",), execution=execution,
+        should_stop=lambda: training.step == 80, report=watch,
+    )  # fmt: skip
     assert stopped
+
+
+@pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_graph_repeats_what_an_eager_step_does(name, augmentation):
+    """To the last bit, with the algorithms of cuDNN and atomic sums held fixed."""
+    algorithm = build(name, {})
+    if augmentation == "ctaugment" and "strong" not in (*algorithm.views, algorithm.labeled_view):
+        pytest.skip("no strong view")
+    run = run_of(name, augmentation=augmentation, deterministic=True)
+    one, other = (in_child(_state_after, run, execution) for execution in ("eager", "graph"))
+    assert_same(one, other)
+
+
+@pytest.mark.parametrize("changes", [
+    {"optimizer": "adam", "learning_rate": 0.001}, {"optimizer": "adamw", "learning_rate": 0.001},
+    {"optimizer": "adagrad", "momentum": 0.0},
+    {"optimizer": "asgd", "momentum": 0.0, "teacher_decay": 0.0}, {"precision": "bf16"},
+])  # fmt: skip
+def test_a_graph_repeats_other_settings_as_well(changes):
+    run = dataclasses.replace(RUN, deterministic=True, **changes)
+    one, other = (in_child(_state_after, run, execution) for execution in ("eager", "graph"))
+    assert_same(one, other)
+
+
+def _state_after(run, execution):
+    """Everything that a training holds at its end, on the CPU."""
+    from boss import data
+    from boss.perform import configure_torch, train_config
+    from boss.train import train
+    from tests.test_train import prepare_on
+
+    configure_torch(run, Place(results=Path("."), study="s", device="cuda:0"))
+    training, images = prepare_on(run, data.load("digits"), GPU)
+    assert train(training, images, train_config(run), key=run.stream_key, execution=execution)
+    state = everything(training)
+    return tree_map(lambda v: v.cpu() if isinstance(v, torch.Tensor) else v, state)
+
+
+@pytest.mark.parametrize("execution", ["compiled", "compiled-graph"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_is_compiled_learns_the_same(name, execution):
+    """Losses of the first evaluation agree to 1%, which two seeds do not."""
+    run = run_of(name, num_images=50 * 8, num_evaluations=5, options={})
+    states = [in_child(_state_after, run, how) for how in ("eager", execution)]
+    for one, other in zip(*(s["evaluations"][:2] for s in states), strict=True):
+        assert other["supervised_loss"] == pytest.approx(one["supervised_loss"], rel=0.01)
+
+
+@pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
+def test_compiled_augmentation_is_that_of_the_cpu_to_the_last_bit(augmentation):
+    in_child(_compare_compiled_augmentation, augmentation)
+
+
+def _compare_compiled_augmentation(augmentation):
+    from torch.utils._pytree import tree_map_only
+
+    from boss.augment import Views
+    from boss.step import compiled
+    from tests.test_step import _strong_view, colorful
+
+    images = colorful(1024, 32)
+    cpu = Views(augmentation, 32, flip=True, device="cpu")
+    gpu = Views(augmentation, 32, flip=True, device=GPU)
+    draws = cpu.draw("strong", 1024, stream("draws"))
+    there = tree_map_only(torch.Tensor, lambda t: t.to(GPU), draws)
+    expected = _strong_view(cpu, images, draws)
+    assert torch.equal(_strong_view(gpu, images.to(GPU), there).cpu(), expected)
+    found = compiled(_strong_view, exact=True)(gpu, images.to(GPU), there)
+    assert torch.equal(found.cpu(), expected)
+
+
+def test_evaluating_both_networks_takes_well_under_a_second():
+    assert in_child(_seconds_of_evaluation) < 1
+
+
+def _seconds_of_evaluation():
+    from boss import models
+    from boss.data import ImageSet
+    from boss.evaluate import evaluate
+
+    network = models.build(
+        "wrn-28-2", channels=3, num_classes=10, norm_momentum=0.001, generator=stream("w")
+    )
+    network = network.to(GPU, memory_format=torch.channels_last)
+    images = torch.randint(256, (10_000, 3, 32, 32), dtype=torch.uint8, device=GPU)
+    labels = torch.randint(10, (10_000,), device=GPU)
+    test = ImageSet(images=images, labels=labels, class_names=tuple("0123456789"))
+    for _ in range(2):  # the first time loads kernels
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        for _ in range(2):  # teacher and student
+            assert evaluate(network, test, precision="bf16").accuracy >= 0
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def test_runs_on_the_gpu_repeat_bit_for_bit_when_deterministic(tmp_path):

@@ -188,15 +188,19 @@ def _kept(function, kept):
 @pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
 def test_compiled_augmentation_is_the_same_to_the_last_bit(augmentation):
     """A thousand images in colors of all ranges, every operation among the draws."""
-    generator = stream("images")
-    low = torch.randint(128, (1024, 3, 1, 1), generator=generator)
-    span = torch.randint(1, 129, (1024, 3, 1, 1), generator=generator)
-    uniform = torch.rand((1024, 3, 16, 16), generator=generator)
-    images = (low + span * uniform).to(torch.uint8)
+    images = colorful(1024, 16)
     views = Views(augmentation, 16, flip=True, device="cpu")
     draws = views.draw("strong", 1024, stream("draws"))
     found = compiled(_strong_view, exact=True)(views, images, draws)
     assert torch.equal(found, _strong_view(views, images, draws))
+
+
+def colorful(num, size):
+    """Random images, each channel of another range of gray levels."""
+    generator = stream("images")
+    low = torch.randint(128, (num, 3, 1, 1), generator=generator)
+    span = torch.randint(1, 129, (num, 3, 1, 1), generator=generator)
+    return (low + span * torch.rand((num, 3, size, size), generator=generator)).to(torch.uint8)
 
 
 def _strong_view(views, images, draws):
