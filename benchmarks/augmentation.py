@@ -14,18 +14,15 @@ Takes about 10 to 20 seconds.
 """
 
 import argparse
-import random
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
-from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from torchvision import transforms
 
 from boss.augment import RandAugment, Weak, to_float
-from boss.augment.randaugment import OPERATIONS
+from boss.bench.baseline import pillow_views
 
 SHAPES = ((448, 3, 32, 32), (112, 1, 8, 8), (112, 3, 96, 96))
 Pipeline = Callable[[], tuple[Tensor, Tensor]]
@@ -44,78 +41,6 @@ def ours(images: Tensor) -> Pipeline:
         base = weak(images, weak.draw(num, generator))
         transformed, keep = strong(base, strong.draw(num, generator))
         return to_float(view), to_float(transformed, keep)
-
-    return run
-
-
-def operate(image: Image.Image, name: str, level: int, sign: int, size: int) -> Image.Image:
-    """One operation of RandAugment on an RGBA image."""
-    if name in ("color", "contrast", "brightness", "sharpness"):
-        return getattr(ImageEnhance, name.capitalize())(image).enhance(0.18 * level + 0.1)
-    if name == "autocontrast":
-        return ImageOps.autocontrast(image.convert("RGB")).convert("RGBA")
-    if name == "equalize":
-        return ImageOps.equalize(image.convert("RGB")).convert("RGBA")
-    if name == "solarize":
-        threshold = 256 - int(25.6 * level)
-        return ImageOps.solarize(image.convert("RGB"), threshold).convert("RGBA")
-    if name == "posterize":
-        return ImageOps.posterize(image.convert("RGB"), 4 - int(0.4 * level)).convert("RGBA")
-    if name == "rotate":
-        return image.rotate(3 * sign * level)
-    if name == "identity":
-        return image
-    shear = 0.03 * sign * level
-    shift = sign * int(level * min(1, size / 32))
-    matrix = {
-        "shear_x": (1, shear, 0, 0, 1, 0),
-        "shear_y": (1, 0, 0, shear, 1, 0),
-        "translate_x": (1, 0, shift, 0, 1, 0),
-        "translate_y": (1, 0, 0, 0, 1, shift),
-    }[name]
-    return image.transform(image.size, Image.Transform.AFFINE, matrix)
-
-
-def baseline(images: Tensor) -> Pipeline:
-    """The same, image by image, with Pillow and torchvision."""
-    channels, size = images.shape[1], images.shape[-1]
-    arrays = [image.squeeze(0).numpy() for image in images.movedim(1, -1).squeeze(-1)]
-    mode = "L" if channels == 1 else "RGB"
-    draw = random.Random(0)
-    half = min(16, size // 2) // 2
-    weak = transforms.Compose(
-        [
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomCrop(size, padding=size // 8, padding_mode="reflect"),
-        ]
-    )
-    normalize = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.5,) * channels, (0.5,) * channels)]
-    )
-
-    def strong(image: Image.Image) -> Tensor:
-        image = weak(image).convert("RGBA")
-        for name in draw.choices(OPERATIONS, k=2):
-            if draw.random() < 0.5:
-                sign = draw.choice((-1, 1))
-                image = operate(image, name, draw.randint(1, 9), sign, size)
-        x = normalize(image.convert(mode))
-        alpha = transforms.functional.pil_to_tensor(image.getchannel("A"))
-        x.masked_fill_(alpha == 0, 0.0)
-        row, column = draw.randrange(size), draw.randrange(size)
-        x[
-            :,
-            max(0, row - half) : row + half,
-            max(0, column - half) : column + half,
-        ] = 0.0
-        return x
-
-    def run() -> tuple[Tensor, Tensor]:
-        pictures = [Image.fromarray(array) for array in arrays]
-        return (
-            torch.stack([normalize(weak(picture)) for picture in pictures]),
-            torch.stack([strong(picture) for picture in pictures]),
-        )
 
     return run
 
@@ -145,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     for shape in SHAPES:
         images = torch.randint(256, shape, dtype=torch.uint8)
-        fast, slow = measure((ours(images), baseline(images)), repeats)
+        fast, slow = measure((ours(images), pillow_views(images)), repeats)
         ratios = [b / a for a, b in zip(fast, slow, strict=True)]
         cells = []
         for times in (fast, slow):

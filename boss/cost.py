@@ -123,7 +123,7 @@ class Convolution(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """What the network (`boss.models.wide_resnet`) is made of, in the sizes that cost depends on."""
+    """What the network of `boss.models.wide_resnet` is made of, in the sizes that cost."""
 
     convolutions: list[Convolution]  # the stem first
     norms: list[tuple[int, int]]  # channels and pixels along a side; the last before the mean

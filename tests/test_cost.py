@@ -231,8 +231,7 @@ def test_activations_that_are_kept_at_the_same_time(algorithm, digits):
         nonlocal alive, most
         # The input of the classifier has a row per image, whatever the pass.
         if isinstance(tensor, torch.Tensor) and tensor.shape[1:] == (32,) and tensor.ndim == 2:
-            kept = Kept(tensor)
-            return kept
+            return Kept(tensor)
         return tensor
 
     class Kept:
