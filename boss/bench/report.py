@@ -16,7 +16,7 @@ def markdown(result: dict[str, Any]) -> str:
         _settings(result),
         _steps(result),
         _baseline(result),
-        "## Parts of our eager step",
+        f"## Parts of {result['parts_of']}",
         _parts(result),
     ]
     if result["kernels"]:
@@ -133,20 +133,14 @@ def _ratio(spread: dict[str, Any]) -> str:
 
 def _amdahl(result: dict[str, Any]) -> str:
     """What the ratio would be if all but the network were free."""
-    parts = result["parts"]
+    parts, name = result["parts"], result["parts_of"]
     share = parts["forward"]["share"] + parts["backward"]["share"]
-    network = (
-        parts["forward"]["milliseconds"]["median"] + parts["backward"]["milliseconds"]["median"]
-    )
-    theirs = result["baseline"]["processor_milliseconds"]["median"]
-    text = (
-        f"Forward and backward pass, which both must do, are {100 * share:.0f}% of our eager step"
-    )
-    if result["kind"] == "cpu":
-        text += (
-            f": with the rest for nothing, the ratio by processor time would be"
-            f" {theirs / network:.2f}"
-        )
+    text = f"Forward and backward pass, which both must do, are {100 * share:.0f}% of `{name}`"
+    if result["kind"] == "cpu" and name in result["steps"]:
+        ours = result["steps"][name]["processor_milliseconds"]["median"]
+        theirs = result["baseline"]["processor_milliseconds"]["median"]
+        bound = theirs / (share * ours)
+        text += f": with the rest for nothing, {bound:.2f} times as many per processor second"
     return text + "."
 
 

@@ -167,6 +167,7 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
         }
     medians = {name: result["steps"][name]["milliseconds"]["median"] for name in modes}
     result["fastest"] = min(medians, key=lambda name: medians[name])
+    result["parts_of"] = f"eager {settings.precision}"
     result["parts"] = _shares(found["parts"])
     result["kernels"] = kernels
     for name in (COPY, *(f"{MATRIX} {precision}" for precision in DTYPES)):

@@ -30,8 +30,8 @@ PARTS = {
 KERNELS = (
     ("copies", r"memcpy|memset|copy_kernel|copy_device"),
     ("compiled", r"^triton_"),
-    ("convolutions", r"conv|wgrad|dgrad|fprop|xmma|implicit|cutlass|gemm|nchw|nhwc"),
     ("norms", r"batch_?norm|bn_|_bn|welford"),
+    ("convolutions", r"conv|wgrad|dgrad|fprop|xmma|implicit|cutlass|gemm|nchw|nhwc"),
     ("updates", r"multi_tensor|foreach|fused_sgd|fused_adam"),
     ("sums", r"reduce"),
     ("by value", r"elementwise|vectorized"),
