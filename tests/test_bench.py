@@ -498,6 +498,7 @@ def test_scaling_varies_one_thing_at_a_time(monkeypatch, outcome):
     assert settings[0] == ("wrn-7-1", 4, 3)
     for setting in settings[1:]:
         assert sum(a != b for a, b in zip(setting, settings[0], strict=True)) <= 1
+    assert len(set(settings)) == len(settings)
     assert {s[0] for s in settings} == {"wrn-7-1", "wrn-7-2", "wrn-7-4"}
     assert {s[1] for s in settings} == {4, 8, 16}
     assert {s[2] for s in settings} == {1, 3, 7, 14}
@@ -536,7 +537,7 @@ def test_bench_on_a_gpu(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_run_needs_the_memory_that_is_counted(digits):
-    """An eager step of the real network: at most what was counted, and more than its activations."""
+    """An eager step of the real network: no more than was counted."""
     device = torch.device("cuda:0")
     dataset = load("random", None)
     run = dataclasses.replace(RUN, dataset="random", network="wrn-28-2", batch_size=64)

@@ -210,7 +210,7 @@ def _scaling(found: dict[str, Any], run: dict[str, Any]) -> str:
         else (
             p["processes"],
             f"{p['steps_per_second']:.2f}",
-            f"{p['runs_per_hour']:.5f}",
+            f"{p['runs_per_hour']:.3g}",
             f"{p['steps_per_second'] / found['processes'][0]['steps_per_second']:.2f}",
         )
         for p in found["processes"]

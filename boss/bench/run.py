@@ -419,7 +419,8 @@ def _scaling(
     changes: list[dict[str, Any]] = [{}]
     changes += [{"batch_size": run.batch_size * factor} for factor in (2, 4)]
     if run.unlabeled_ratio:
-        changes += [{"unlabeled_ratio": ratio} for ratio in (1, 3, 7, 14)]
+        ratios = [ratio for ratio in (1, 3, 7, 14) if ratio != run.unlabeled_ratio]
+        changes += [{"unlabeled_ratio": ratio} for ratio in ratios]
     changes += [{"network": f"wrn-{depth}-{int(width) * factor}"} for factor in (2, 4)]
     points = []
     for change in changes:
