@@ -17,15 +17,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from boss import place
 from boss.cost import ESTIMATE, duration, gpu_hours
 from boss.errors import InputError
+from boss.place import EXECUTIONS, Place
 from boss.study import BUDGETS, Run, Study, find, load, select, titles, with_parents
 
 if TYPE_CHECKING:
-    from boss.place import Place
     from boss.store import Store
 
 PROGRAM = "boss-study"
+DATASETS = (
+    "digits, cifar10, cifar100, svhn, svhn_noextra, stl10, a file FILE.npz or image files in"
+    " folder:PATH[@SIZE]"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=_positive, metavar="N", help="runs at a time (default: cores or GPUs)"
     )
     command.add_argument(
+        "--runs-per-gpu", type=_positive, metavar="N",
+        help="runs at a time on each GPU (default: 1; --workers limits their sum)",
+    )  # fmt: skip
+    command.add_argument(
         "--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:0,cuda:1",
         help="where to train (default: every GPU, or the CPU if there is none)",
     )  # fmt: skip
@@ -84,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--keep-networks", action="store_true",
         help="keep the last teacher of each run in results/STUDY/networks (for `select`)",
+    )  # fmt: skip
+    command.add_argument(
+        "--step", choices=EXECUTIONS, default="auto",
+        help="how to execute a training step (default: compiled-graph on a GPU, eager on a CPU)",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="print the runs, train none")
 
@@ -99,12 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("data", help="check or download a data set")
     command.set_defaults(command=_data)
     command.add_argument("action", choices=("check", "fetch"), metavar="check|fetch")
-    command.add_argument(
-        "name",
-        metavar="NAME",
-        help="digits, cifar10, cifar100, svhn, svhn_noextra, stl10, a file FILE.npz or image files"
-        " in folder:PATH[@SIZE]",
-    )
+    command.add_argument("name", metavar="NAME", help=DATASETS)
     command.add_argument("--data", type=Path, metavar="DIR", help="its folder (default: data/)")
 
     command = commands.add_parser("select", help="choose which image of each class to label")
@@ -132,12 +140,7 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _select_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="digits, cifar10, cifar100, svhn, svhn_noextra, stl10, a file FILE.npz or image files"
-        " in folder:PATH[@SIZE]",
-    )
+    command.add_argument("dataset", metavar="DATASET", help=DATASETS)
     command.add_argument(
         "--embedding", required=True, metavar="E",
         help="kmeans-patches[:CENTROIDS], teacher:FILE, simclr[:STEPS] or torchvision:NAME",
@@ -286,6 +289,12 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _aligned(names: dict[str, str]) -> dict[str, str]:
+    """The same texts, all of one width."""
+    width = max(32, *map(len, names.values()))
+    return {run_id: f"{name:<{width}}" for run_id, name in names.items()}
+
+
 def _cost(runs: list[Run]) -> str:
     def join(values: list[str]) -> str:
         return ", ".join(dict.fromkeys(values))
@@ -304,17 +313,15 @@ def _run(arguments: argparse.Namespace) -> int:
     study = _load(arguments.study)
     runs = with_parents(select(study.enumerate(arguments.budget), arguments.only))
     if arguments.dry_run:
-        names = titles(runs)
-        width = max(32, *map(len, names.values()))
+        names = _aligned(titles(runs))
         for run in runs:
-            title = f"{names[run.id]:<{width}}"
-            print(f"{run.id}  {title} {run.budget} {run.network} {run.num_steps:,} steps")
+            settings = f"{run.budget} {run.network} {run.num_steps:,} steps"
+            print(f"{run.id}  {names[run.id]} {settings}")
         print(f"{study.name}: {_cost(runs)}")
         return 0
 
     from rich.console import Console
 
-    from boss import place
     from boss.display import StudyDisplay
     from boss.execute import Stop, execute, in_child, on_data
     from boss.store import Store
@@ -323,17 +330,21 @@ def _run(arguments: argparse.Namespace) -> int:
     runs = on_data(runs, arguments.data)
     store = Store(arguments.results.resolve(), study.name)
     store.check_writable()
-    devices = _leases(in_child(_devices, arguments.device), arguments.workers, len(runs))
+    devices = _leases(
+        in_child(_devices, arguments.device), arguments.workers, arguments.runs_per_gpu, len(runs)
+    )
     where = place.Place(
         results=arguments.results.resolve(),
         study=study.name,
         data=arguments.data,
         device=devices[0],
-        threads=1 if devices[0] == "cpu" else max(1, place.num_cores() // len(devices)),
+        threads=place.threads_of(devices),
+        execution=arguments.step,
         keep_networks=arguments.keep_networks,
         versions=place.versions(),
         commit=place.commit(),
     )
+    place.execution_of(where)
     fingerprints, labels = in_child(_check, runs, where)
 
     finished = store.finished()
@@ -350,8 +361,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 f" kept ({without[0]}, for one): remove their files in runs/ to train them again",
                 file=sys.stderr,
             )
-    counts = {device: devices.count(device) for device in devices}
-    where_to = ", ".join(f"{count} x {device}" for device, count in counts.items())
+    where_to = place.describe_devices(devices, place.mps_is_running())
     _say(f"{study.name}: {_cost(runs)}")
     _say(f"{len(done)} finished before, {len(waiting)} to do, on {where_to}")
 
@@ -444,21 +454,40 @@ def _devices(wanted: str) -> list[str]:
     return wanted.split(",")
 
 
-def _check(runs: list[Run], where: "Place") -> Any:
+def _check(runs: list[Run], where: Place) -> Any:
     """In a process of its own: `boss.perform.check`."""
     from boss import perform
 
     return perform.check(runs, where)
 
 
-def _leases(devices: list[str], workers: int | None, num_runs: int) -> list[str]:
-    """One device for each worker, and no more workers than runs."""
-    from boss.place import num_cores
+def _leases(
+    devices: list[str], workers: int | None, runs_per_gpu: int | None, num_runs: int
+) -> list[str]:
+    """One device for each worker, in turns, and no more workers than runs.
 
-    if workers is None:
-        workers = num_cores() if devices == ["cpu"] else len(devices)
-    workers = min(workers, num_runs)
-    return [devices[i % len(devices)] for i in range(workers)]
+    Args:
+        workers: how many; by default one on each core, or `runs_per_gpu` on each GPU.
+        runs_per_gpu: at most so many on each GPU; if None, `workers` alone says it, or 1.
+
+    Raises:
+        InputError: `runs_per_gpu` on a CPU, or more workers than it admits.
+    """
+    if devices == ["cpu"]:
+        if runs_per_gpu is not None:
+            raise InputError(
+                "--runs-per-gpu is for CUDA devices: on a CPU --workers says how many runs at a"
+                " time"
+            )
+        most = place.num_cores()
+    else:
+        most = len(devices) * (runs_per_gpu or 1)
+        if runs_per_gpu is not None and workers is not None and workers > most:
+            raise InputError(
+                f"--workers {workers} is more than --runs-per-gpu {runs_per_gpu} on"
+                f" {len(devices)} GPUs admits, which is {most}: leave one of them out"
+            )
+    return [devices[i % len(devices)] for i in range(min(workers or most, num_runs))]
 
 
 def _warn_of_unreadable(unreadable: dict[Path, str]) -> None:
@@ -477,10 +506,9 @@ def _status(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results, study.name)
     rows = states(on_data(study.enumerate(arguments.budget), arguments.data), store)
     _warn_of_unreadable(store.unreadable)
-    names = titles(run for run, _, _ in rows)
-    width = max(32, *map(len, names.values()))
+    names = _aligned(titles(run for run, _, _ in rows))
     for run, state, detail in rows:
-        print(f"{run.id}  {names[run.id]:<{width}} {state:<12} {detail}".rstrip())
+        print(f"{run.id}  {names[run.id]} {state:<12} {detail}".rstrip())
     counts = {state: 0 for _, state, _ in rows}
     for _, state, _ in rows:
         counts[state] += 1

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -71,6 +72,9 @@ class StudyDisplay:
         self.num_finished, self.num_failed = num_finished, 0
         self.total = num_finished + len(waiting)
         self.durations: dict[tuple[object, ...], list[float]] = {}
+        # By kinds, not by runs: the time left is asked for whenever a run ends.
+        self.kinds = {_kind(run): run for run in waiting}
+        self.num_waiting = Counter(map(_kind, waiting))
         self._lock = threading.Lock()
         self._live = (
             Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -94,7 +98,8 @@ class StudyDisplay:
 
     def started(self, run: Run, device: str) -> None:
         with self._lock:
-            self.waiting.pop(run.id, None)
+            if self.waiting.pop(run.id, None) is not None:
+                self.num_waiting[_kind(run)] -= 1
             self.active[run.id] = Activity(run, device, time.monotonic())
 
     def progressed(self, run: Run, progress: dict[str, Any]) -> None:
@@ -139,31 +144,29 @@ class StudyDisplay:
     def seconds_left(self) -> float | None:
         """For the whole study: runs like those that finished take as long as they took."""
         known = [seconds for took in self.durations.values() for seconds in took]
+        overall = sum(known) / len(known) if known else None
         total = 0.0
         for activity in self.active.values():
             left = activity.seconds_left
             if left is None:
-                left = self._expected(activity.run, known)
+                left = self._expected(activity.run, overall)
             if left is None:
                 return None
             total += left
-        for run in self.waiting.values():
-            expected = self._expected(run, known)
+        for kind, num in self.num_waiting.items():
+            expected = self._expected(self.kinds[kind], overall) if num else 0.0
             if expected is None:
                 return None
-            total += expected
-        return total / max(1, min(self.num_workers, len(self.active) + len(self.waiting)))
+            total += num * expected
+        num_runs = len(self.active) + self.num_waiting.total()
+        return total / max(1, min(self.num_workers, num_runs))
 
-    def _expected(self, run: Run, known: list[float]) -> float | None:
-        alike = self.durations.get(_kind(run))
-        if alike is None:
-            speeds = [
-                a.steps_per_second for a in self.active.values() if _kind(a.run) == _kind(run)
-            ]
-            if speeds and speeds[0]:
-                return run.num_steps / speeds[0]
-            alike = known
-        return sum(alike) / len(alike) if alike else None
+    def _expected(self, run: Run, overall: float | None) -> float | None:
+        """Seconds that a run will take; `overall` if nothing is known of runs like it."""
+        if alike := self.durations.get(_kind(run)):
+            return sum(alike) / len(alike)
+        speeds = [a.steps_per_second for a in self.active.values() if _kind(a.run) == _kind(run)]
+        return run.num_steps / speeds[0] if speeds and speeds[0] else overall
 
     def _summary(self) -> str:
         failed = f", {self.num_failed} failed" if self.num_failed else ""

@@ -1,22 +1,27 @@
-"""Runs without a result -> joblib threads -> one isolated process per run; an outcome for each.
+"""Runs without a result -> joblib threads -> one isolated process each; an outcome for each run.
 
-Every joblib worker is a thread that leases a device and drives a process of its own: a process that
-is killed costs its own run only, which is tried once more from its checkpoint, while joblib's own
-process pool would give up the whole study (TerminatedWorkerError). The processes are forked from
-a server that has imported torch and run nothing, so each starts in milliseconds.
+Every joblib worker is a thread that leases a device and drives a process of its own, which performs
+one run after another: so a run pays neither for a start nor for a CUDA context. A process that is
+killed costs its own run only, which is tried once more from its checkpoint in a new one, while
+joblib's own process pool would give up the whole study (TerminatedWorkerError). A new process also
+follows one in which a run failed, one that has grown by more than GROWTH_BYTES, and one that was
+set up for runs of the other kind of `deterministic`. The processes are forked from a server that
+has imported torch and run nothing, so each starts in milliseconds.
 
 No torch in this process.
 """
 
+import gc
 import json
 import multiprocessing
-import queue
+import resource
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -35,6 +40,8 @@ from boss.study import Run
 State = Literal["finished", "interrupted", "failed", "busy", "not started"]
 ATTEMPTS = 2
 POLL_SECONDS = 0.2
+# What a worker process may take beyond the peak of its first run: then a new one replaces it.
+GROWTH_BYTES = 2**30
 # What the fork server imports once: torch's optimizers import its compiler, in seconds.
 PRELOAD = ["boss.perform", "sklearn.datasets", "torch._dynamo"]
 
@@ -117,41 +124,40 @@ def execute(
     Returns:
         One outcome per run, in order.
     """
-    leases: queue.Queue[str] = queue.Queue()
-    for device in devices:
-        leases.put(device)
     graph = _Graph(runs, finished)
+    ended: dict[str, Outcome] = {}
 
-    def serve() -> Outcome:
-        run, reason = graph.take(stop)
-        if reason or stop.requested:
-            outcome = Outcome(run, "not started", reason)
-            graph.ended(outcome)
-            return outcome
-        device = leases.get()
-        display.started(run, device)
-        outcome = Outcome(run, "failed", "the worker thread ended")  # unless the next lines say so
-        try:
-            outcome = _attempts(run, replace(place, device=device), display, stop)
-        except Exception as error:  # a defect here, or the system's: the other runs go on
-            line = f"{type(error).__name__}: {error}".splitlines()[0]
-            outcome = Outcome(run, "failed", line, traceback.format_exc())
-        finally:
-            leases.put(device)
-            graph.ended(outcome)
-        display.ended(outcome)
-        return outcome
+    def serve(device: str) -> None:
+        with _Worker(replace(place, device=device)) as worker:
+            while (taken := graph.take(stop)) is not None:
+                run, reason = taken
+                if reason or stop.requested:
+                    ended[run.id] = Outcome(run, "not started", reason)
+                    graph.ended(ended[run.id])
+                    continue
+                display.started(run, device)
+                outcome = Outcome(run, "failed", "the worker thread ended")  # unless it goes on
+                try:
+                    outcome = _attempts(run, worker, display, stop)
+                except Exception as error:  # a defect here, or the system's: the other runs go on
+                    worker.close()
+                    line = f"{type(error).__name__}: {error}".splitlines()[0]
+                    outcome = Outcome(run, "failed", line, traceback.format_exc())
+                finally:
+                    ended[run.id] = outcome
+                    graph.ended(outcome)
+                display.ended(outcome)
 
     workers = joblib.Parallel(n_jobs=len(devices), backend="threading", batch_size=1)
-    ended = {o.run.id: o for o in workers(joblib.delayed(serve)() for _ in range(len(graph.runs)))}
+    workers(joblib.delayed(serve)(device) for device in devices)
     return [ended[run.id] for run in graph.runs]
 
 
 class _Graph:
     """Which run is next: the first in the list whose parent has finished.
 
-    As many workers call `take` as there are runs, from several threads. While no run is ready a
-    worker waits: then some parent is being trained in another thread, so it ends.
+    Several threads call `take` until nothing is left. While no run is ready a worker waits: then
+    some parent is being trained in another thread, so it ends.
     """
 
     def __init__(self, runs: Iterable[Run], finished: Collection[str]) -> None:
@@ -161,10 +167,10 @@ class _Graph:
         self._finished = set(finished)
         self._changed = threading.Condition()
 
-    def take(self, stop: Stop) -> tuple[Run, str]:
-        """The next run, and why it cannot be started if it cannot."""
+    def take(self, stop: Stop) -> tuple[Run, str] | None:
+        """The next run, and why it cannot be started if it cannot; None if no run is left."""
         with self._changed:
-            while True:
+            while self._waiting:
                 for run in self._waiting:
                     reason = self._reason(run)
                     if reason is not None or stop.requested:
@@ -172,6 +178,7 @@ class _Graph:
                         self._active.add(run.id)
                         return run, reason or ""
                 self._changed.wait(POLL_SECONDS)
+        return None
 
     def _reason(self, run: Run) -> str | None:
         """Empty: it can be started; None: wait; a text: it cannot."""
@@ -191,23 +198,67 @@ class _Graph:
             self._changed.notify_all()
 
 
-def _attempts(run: Run, place: Place, display: Display, stop: Stop) -> Outcome:
+def _attempts(run: Run, worker: "_Worker", display: Display, stop: Stop) -> Outcome:
     for attempt in range(1, ATTEMPTS + 1):
-        outcome, again = _attempt(run, place, display, stop)
+        outcome, again = worker.attempt(run, display, stop)
         if outcome.state != "failed" or not again or attempt == ATTEMPTS or stop.requested:
             break
         display.retried(run, outcome.error)
     if outcome.state == "failed":
         record = {"error": outcome.error, "traceback": outcome.traceback}
-        path = Store(place.results, place.study).state_folder(run.id) / "error.json"
+        path = Store(worker.place.results, worker.place.study).state_folder(run.id) / "error.json"
         with suppress(OSError):  # a full disk, perhaps; the outcome says it all
             write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record)))
     return outcome
 
 
-def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outcome, bool]:
-    """One process for one run; also says whether a failure is worth another attempt."""
-    with _child(_work, run, place) as (process, messages):
+@dataclass(frozen=True)
+class _Ended:
+    """The last word of a worker process on a run."""
+
+    state: State
+    error: str = ""
+    traceback: str = ""
+    again: bool = False  # whether a failure is worth another attempt
+    leaving: bool = False  # whether the process ends now
+
+
+class _Worker:
+    """One run at a time on one device, in a process that is kept while all goes well."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._deterministic = False  # what the process is set up for
+        self._open = ExitStack()
+
+    def __enter__(self) -> "_Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process, if there is one; the next attempt starts another."""
+        self._process = None
+        self._open.close()
+
+    def _ready(self, run: Run) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+        """A living process that may perform the run."""
+        if self._process is not None and (
+            # cuBLAS reads its settings once: a process stays with one kind of run.
+            self._deterministic != run.deterministic or not self._process.is_alive()
+        ):
+            self.close()
+        if self._process is None:
+            self._process, self._messages = self._open.enter_context(_child(_serve, self.place))
+            self._deterministic = run.deterministic
+        return self._process, self._messages
+
+    def attempt(self, run: Run, display: Display, stop: Stop) -> tuple[Outcome, bool]:
+        """Perform a run; also says whether a failure is worth another attempt."""
+        process, messages = self._ready(run)
+        _tell(messages, run)
         told = False
         while True:
             if stop.requested and not told:
@@ -218,25 +269,50 @@ def _attempt(run: Run, place: Place, display: Display, stop: Stop) -> tuple[Outc
             if not messages.poll(POLL_SECONDS):
                 continue
             try:
-                kind, content = messages.recv()
+                message = messages.recv()
             except (EOFError, OSError):
                 process.join()
+                self.close()
                 if told:
                     return Outcome(run, "interrupted"), False
                 error = f"the worker process ended without a word ({_how(process.exitcode)})"
                 return Outcome(run, "failed", error, traceback=error), True
-            if kind == "progress":
-                display.progressed(run, content)
-            elif kind == "failed":
-                return Outcome(run, "failed", content["error"], content["traceback"]), content[
-                    "again"
-                ]
-            else:
-                return Outcome(run, kind, content), False
+            if not isinstance(message, _Ended):
+                display.progressed(run, message)
+                continue
+            if message.leaving:
+                self.close()
+            outcome = Outcome(run, message.state, message.error, message.traceback)
+            return outcome, message.again
 
 
-def _work(run: Run, place: Place, messages: Connection) -> None:
-    """In the worker process: perform one run and send what becomes of it."""
+def _serve(place: Place, messages: Connection) -> None:
+    """In a worker process: perform the runs that are sent, each as if it were the only one.
+
+    Ends with the pipe, when told to stop, after a run that failed, and when it has grown too much.
+    """
+    from boss.perform import Workbench, limit_threads
+
+    limit_threads(place.threads)
+    gc.freeze()  # what the fork server imported: going through it would take longer than a run
+    workbench, limit = Workbench(), 0
+    while True:
+        try:
+            run = messages.recv()
+        except (EOFError, OSError):
+            return
+        if run == "stop":
+            return
+        ended = _perform(run, place, workbench, messages)
+        workbench.clear_up()
+        limit = limit or _peak_bytes() + GROWTH_BYTES
+        ended = replace(ended, leaving=ended.state == "failed" or _peak_bytes() > limit)
+        _tell(messages, ended)
+        if ended.leaving:
+            return
+
+
+def _perform(run: Run, place: Place, workbench: Any, messages: Connection) -> _Ended:
     from boss.perform import BusyError, perform
     from boss.training import NonFiniteLossError
 
@@ -252,23 +328,25 @@ def _work(run: Run, place: Place, messages: Connection) -> None:
         state = perform(
             run,
             place,
+            workbench=workbench,
             should_stop=should_stop,
-            report=lambda progress: _tell(messages, ("progress", progress)),
+            report=lambda progress: _tell(messages, progress),
         )
-        message: tuple[str, Any] = (state, "")
+        return _Ended(state)
     except BusyError as error:
-        message = ("busy", str(error))
+        return _Ended("busy", str(error))
     except Exception as error:
         # What is wrong with the input or the numbers stays wrong.
         hopeless = isinstance(error, InputError | NonFiniteLossError)
         line = str(error) if hopeless else f"{type(error).__name__}: {error}"
-        content = {
-            "error": (line.splitlines() or [type(error).__name__])[0],
-            "traceback": traceback.format_exc(),
-            "again": not hopeless,
-        }
-        message = ("failed", content)
-    _tell(messages, message)
+        first = (line.splitlines() or [type(error).__name__])[0]
+        return _Ended("failed", first, traceback.format_exc(), again=not hopeless)
+
+
+def _peak_bytes() -> int:
+    """The most memory this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -320,6 +398,7 @@ def _child(
     theirs.close()  # so that its end reads as ended when the process is gone
     try:
         yield process, ours
+        ours.close()  # to a process that waits for more the pipe reads as ended
         process.join(timeout=30)
     finally:
         if process.is_alive():

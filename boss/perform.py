@@ -1,16 +1,21 @@
 """The one place that turns a `Run` into data, network, algorithm and configuration, and trains it.
 
-Everything here happens inside a worker process that serves one run and ends.
+Everything here happens inside a worker process, which performs one run after another. What it
+keeps between them is a `Workbench`, and nothing else.
 """
 
+import contextlib
 import copy
+import functools
+import gc
+import hashlib
 import io
 import json
 import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +24,7 @@ from typing import Any, Literal
 import filelock
 import numpy as np
 import pandas as pd
+import threadpoolctl  # type: ignore[import-untyped]
 import torch
 from PIL import Image
 
@@ -29,7 +35,7 @@ from boss.cost import parse_network
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
 from boss.evaluate import predict
-from boss.place import Place
+from boss.place import Place, execution_of
 from boss.seeds import Streams, stream
 from boss.self_training import Picks
 from boss.store import Store, write_atomically
@@ -38,7 +44,13 @@ from boss.train import train
 from boss.training import TrainConfig, Training, TrainingData, UnlabeledImages, start
 
 LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
+COMPILE_SECONDS = 900.0  # how long to wait for another process that is compiling
 REPORT_SECONDS = 1.0
+# For libraries that are loaded later, and for joblib.
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    "LOKY_MAX_CPU_COUNT",
+)
 MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
 # Of a label set: more would make its rows larger than its results.
 MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
@@ -48,16 +60,53 @@ class BusyError(RuntimeError):
     """Another process is training this very run."""
 
 
+class Workbench:
+    """What a process keeps from run to run: costly to make, and never changed by a run.
+
+    The data set of the last run, once in memory (SVHN: 2 GB), until its files change or another is
+    asked for; its label sets.
+    """
+
+    def __init__(self) -> None:
+        self._dataset: data.Dataset | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._labels: dict[str, LabelSet] = {}
+
+    def dataset(self, name: str, place: Path | None) -> data.Dataset:
+        """As `boss.data.load` returns it now."""
+        stamp = (name, place, data.stamp(name, place))
+        if self._dataset is None or stamp != self._stamp:
+            self._dataset, self._labels = None, {}  # first: two of them might not fit
+            self._dataset, self._stamp = data.load(name, place), stamp
+        return self._dataset
+
+    def labels(self, label_set: str, dataset: data.Dataset) -> LabelSet:
+        """As `resolve` returns it now; what lies in a file of its own is read again."""
+        if dataset is not self._dataset or label_set.startswith(("file:", "select:")):
+            return resolve(label_set, dataset)
+        if label_set not in self._labels:
+            self._labels[label_set] = resolve(label_set, dataset)
+        return self._labels[label_set]
+
+    def clear_up(self) -> None:
+        """After a run: give back the memory of the GPU, which other processes may need."""
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
 def perform(
     run: Run,
     place: Place,
     *,
+    workbench: "Workbench | None" = None,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[dict[str, Any]], None] = lambda progress: None,
 ) -> Literal["finished", "interrupted"]:
     """Train a run from its checkpoint, if it has one, and store its rows.
 
     Args:
+        workbench: of this process, so that its runs need not load the same data again and again.
         should_stop: asked before every step; if it says so, a checkpoint is written and that is it.
         report: called about once a second with step, num_steps, accuracy (None before the first
             evaluation) and resumed_at.
@@ -67,6 +116,7 @@ def perform(
         BusyError: the run is being trained elsewhere.
         NonFiniteLossError: the loss left the real numbers.
     """
+    workbench = workbench or Workbench()
     store = Store(place.results, place.study)
     folder = store.state_folder(run.id)
     with _lock(run, folder, should_stop):
@@ -75,8 +125,8 @@ def perform(
             return "finished"
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
-        dataset = data.load(run.dataset, place.data)
-        labels, picks = labeled_images(run, dataset, store)
+        dataset = workbench.dataset(run.dataset, place.data)
+        labels, picks = labeled_images(run, dataset, store, workbench)
         device = torch.device(place.device)
         training = start_run(run, dataset, device)
         # What a checkpoint must agree with to be continued.
@@ -143,6 +193,84 @@ def _lock(
                 raise BusyError(f"{run.title} is being trained by another process") from error
 
 
+@contextlib.contextmanager
+def compile_lock(
+    program: str | None, folder: Path, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Callable[[], None]]:
+    """Around the first steps of a run: of all processes that need a program, one compiles it, the
+    others wait and then find it in the compiler's cache on disk.
+
+    A file lock, which ends with its process. It spares work and nothing else: whoever cannot have
+    it (a folder that cannot be written, COMPILE_SECONDS of waiting) goes on without.
+
+    Args:
+        program: `program_of` the run; None: there is nothing to compile.
+        folder: the compiler's cache, `compiler_cache()`.
+        should_stop: asked while waiting; if it says so, the wait is over.
+
+    Yields:
+        A function to call when the first steps are done, which lets the others in; before that,
+        the end of the block lets the next one try. Calling it again does nothing.
+    """
+    if program is None:
+        yield lambda: None
+        return
+    done, lock = folder / f"boss-{program}.done", filelock.FileLock(folder / f"boss-{program}.lock")
+
+    def compiled() -> None:
+        if lock.is_locked:
+            done.touch()
+            lock.release()
+
+    deadline = time.monotonic() + COMPILE_SECONDS
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        while not (done.exists() or should_stop() or time.monotonic() > deadline):
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire(timeout=0.2, poll_interval=0.05)
+                break
+        if done.exists():
+            lock.release()
+    try:
+        yield compiled
+    finally:
+        lock.release()
+
+
+def program_of(run: Run, dataset: data.Dataset, place: Place) -> str | None:
+    """A name of what the compiler makes of the steps of a run: equal names, equal programs.
+
+    16 hex digits of a SHA-256 over all that can shape it; None if the steps are not compiled.
+    """
+    execution = execution_of(place)
+    if not execution.startswith("compiled"):
+        return None
+    # Of a run everything but what is data to the program: more would be compiled more often than
+    # needed, less would make runs wait in vain.
+    names = (
+        *("algorithm", "network", "batch_size", "unlabeled_ratio", "augmentation", "optimizer"),
+        *("precision", "deterministic", "nesterov", "norm_momentum", "teacher_decay"),
+    )
+    key = {
+        "run": {name: getattr(run, name) for name in names},
+        "options": dict(run.options),
+        "images": [*dataset.train.images.shape[1:], dataset.flip],
+        "classes": dataset.num_classes,
+        "execution": execution,
+        "device": device_name(torch.device(place.device)),
+        "versions": [torch.__version__, place.versions, place.commit],
+    }
+    text = json.dumps(key, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def compiler_cache() -> Path:
+    """The folder in which torch's compiler keeps what it has compiled, of this user and machine."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return Path(cache_dir())
+
+
 def check(
     runs: Iterable[Run], place: Place
 ) -> tuple[dict[str, str], dict[tuple[str, str], LabelSet]]:
@@ -183,9 +311,11 @@ def check(
     return fingerprints, labels
 
 
-def labeled_images(run: Run, dataset: data.Dataset, store: Store) -> tuple[LabelSet, Picks | None]:
+def labeled_images(
+    run: Run, dataset: data.Dataset, store: Store, workbench: Workbench | None = None
+) -> tuple[LabelSet, Picks | None]:
     """What a run learns from: its label set, and in self-training what its parent picks."""
-    labels = resolve(run.label_set, dataset)
+    labels = (workbench or Workbench()).labels(run.label_set, dataset)
     if run.parent is None:
         return labels, None
     picks = self_training.picks_of_parent(run, dataset, labels, store)
@@ -236,13 +366,29 @@ def training_data(
 
 
 def configure_torch(run: Run, place: Place) -> None:
-    """Settings of the whole process: one thread by default, so that a processor's results do not
-    depend on how many runs share it."""
+    """Settings of the whole process, each set anew for every run: what an earlier run wanted has no
+    say. One thread by default, so that a processor's results do not depend on how many runs share
+    it.
+
+    cuBLAS reads its settings when it is first used: on a GPU, a process is for deterministic runs
+    or for others.
+    """
     torch.set_num_threads(place.threads)
+    torch.set_default_dtype(torch.float32)
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
-    if run.deterministic:  # not called otherwise: it imports torch's compiler, which takes seconds
-        torch.use_deterministic_algorithms(True)
+    # Not called without need: it imports torch's compiler, which takes seconds.
+    if run.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(run.deterministic)
+    if run.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+def limit_threads(num: int) -> None:
+    """Let no pool of threads in this process, torch's, OpenMP's or that of a BLAS, exceed `num`."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(num)
+    threadpoolctl.threadpool_limits(num)
+    torch.set_num_threads(num)
 
 
 def _algorithm(run: Run) -> Algorithm:
@@ -474,12 +620,16 @@ def _prediction_rows(
     best = copy.deepcopy(training.teacher)
     best.load_state_dict(training.best_weights)
     images = dataset.train.images[: run.max_eval_images].to(device)
-    tables = []
-    for name, network in (("last", training.teacher), ("best_test", best)):
-        guesses, doubts = predict(network, images, precision=run.precision)
-        columns = {"guess": guesses.cpu().numpy(), "doubt": doubts.cpu().numpy()}
-        tables.append(pd.DataFrame(columns).assign(network=name, image_index=range(len(images))))
-    return pd.concat(tables, ignore_index=True)
+    networks = {"last": training.teacher, "best_test": best}
+    found = [predict(network, images, precision=run.precision) for network in networks.values()]
+    return pd.DataFrame(
+        {
+            "network": np.repeat([*networks], len(images)),
+            "image_index": np.tile(np.arange(len(images)), len(networks)),
+            "guess": np.concatenate([guesses.cpu().numpy() for guesses, _ in found]),
+            "doubt": np.concatenate([doubts.cpu().numpy() for _, doubts in found]),
+        }
+    )
 
 
 def _rate_rows(training: Training) -> pd.DataFrame:
@@ -490,6 +640,7 @@ def _rate_rows(training: Training) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+@functools.cache
 def device_name(device: torch.device) -> str:
     """What a reader would call it: the GPU's or the processor's name."""
     if device.type == "cuda":

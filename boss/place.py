@@ -1,12 +1,20 @@
 """Where and on what runs are performed, and what to record about it. No torch here."""
 
+import errno
 import os
 import platform
+import socket
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from boss.errors import InputError, choose
+
+# How a training step is executed: operation by operation, compiled by torch's compiler, captured
+# as a CUDA graph, or both; or what is fastest on the device.
+EXECUTIONS = ("auto", "eager", "compiled", "graph", "compiled-graph")
 LIBRARIES = ("boss-ssl", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
@@ -19,6 +27,7 @@ class Place:
     data: Path | None = None  # a folder of data sets, or one of your own
     device: str = "cpu"
     threads: int = 1
+    execution: str = "auto"  # one of EXECUTIONS; `execution_of` says what auto comes to
     checkpoint_seconds: float = 60.0
     keep_networks: bool = False  # store the last teacher of each run, for embeddings and the like
     versions: dict[str, str] = field(default_factory=dict)
@@ -28,6 +37,67 @@ class Place:
 def num_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_of(devices: Sequence[str]) -> int:
+    """Processor threads of each worker, given the device of each.
+
+    One on a processor: so rows do not depend on the number of workers. Beside a GPU an equal share
+    of the cores.
+    """
+    if any(not device.startswith("cuda") for device in devices):
+        return 1
+    return max(1, num_cores() // len(devices))
+
+
+def execution_of(place: Place) -> str:
+    """How training steps are executed there: one of EXECUTIONS, but never "auto".
+
+    Raises:
+        InputError: there is no such execution, or none on this device.
+    """
+    choose(place.execution, dict.fromkeys(EXECUTIONS), what="execution of steps")
+    on_gpu = place.device.startswith("cuda")
+    if place.execution == "auto":
+        return "compiled-graph" if on_gpu else "eager"
+    if "graph" in place.execution and not on_gpu:
+        raise InputError(
+            f"steps can be executed as a {place.execution} on CUDA devices only: on a CPU choose"
+            " auto, eager or compiled"
+        )
+    return place.execution
+
+
+def mps_is_running(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether NVIDIA's Multi-Process Service lets processes share the GPUs here at the same time.
+
+    Its control daemon listens on the socket `control` in CUDA_MPS_PIPE_DIRECTORY, by default
+    /tmp/nvidia-mps. It is asked for a socket of another kind, so that nothing is ever connected:
+    the answer tells one that is listened to from one that was left behind.
+    """
+    folder = environment.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(os.path.join(folder, "control"))
+        except OSError as error:
+            return error.errno == errno.EPROTOTYPE
+    return True
+
+
+def describe_devices(devices: Sequence[str], mps: bool) -> str:
+    """For a person: how many runs at a time on which device, and how they share a GPU.
+
+    >>> describe_devices(["cuda:0", "cuda:0", "cuda:1", "cuda:1"], mps=False)
+    '2 x cuda:0, 2 x cuda:1 (runs on one GPU share it by time slices: MPS is not running)'
+    """
+    counts = {device: devices.count(device) for device in devices}
+    text = ", ".join(f"{count} x {device}" for device, count in counts.items())
+    if not devices or not devices[0].startswith("cuda"):
+        return text
+    if mps:
+        return f"{text} (MPS is running)"
+    slices = " (runs on one GPU share it by time slices: MPS is not running)"
+    return text + (slices if max(counts.values()) > 1 else "")
 
 
 def versions() -> dict[str, str]:

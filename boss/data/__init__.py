@@ -1,10 +1,12 @@
-"""Data sets by name: `load`, `check`, `fetch`, `identify`.
+"""Data sets by name: `load`, `stamp`, `check`, `fetch`, `identify`.
 
 A name is one of NAMES or one of a data set of the user's own: the path of an .npz file, or
 folder:PATH[@SIZE] of image files. Importing this package does not import torch; loading does.
 Which images are labeled is the business of `boss.data.label_sets`.
 """
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = [
     "identify",
     "is_own",
     "load",
+    "stamp",
 ]
 
 if TYPE_CHECKING:
@@ -95,6 +98,31 @@ def load(name: str, folder: Path | None = None, *, download: bool = False) -> "D
     if download and name in NAMES:
         fetch(name, folder)
     return _load(name, _read(name, _locate(name, folder)))
+
+
+def stamp(name: str, folder: Path | None = None) -> tuple[object, ...]:
+    """What differs once `load` would read other files: their paths, sizes and times. Quick.
+
+    Args:
+        name, folder: as for `load`.
+
+    Raises:
+        InputError: no such data set, or it is missing.
+    """
+    place = _locate(name, folder)
+    if place is None:
+        return ()
+    if place.is_file():
+        paths = [str(place)]
+    else:
+        levels = os.walk(place) if is_own(name) else itertools.islice(os.walk(place), 1)
+        paths = [os.path.join(level, file) for level, _, files in levels for file in files]
+    found = []
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # gone since it was listed: that is a change, too
+            status = os.stat(path)
+            found.append((path, status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(found)
 
 
 def identify(path: Path) -> str:
