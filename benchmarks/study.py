@@ -6,11 +6,12 @@
 Each run trains the smallest network on the digits for two steps and is stored like any other. Its
 cost beyond the training is
 
-    wall clock x workers / runs - mean of the column `seconds` (training and evaluation),
+    wall clock x workers / runs - mean of the column `seconds` (training and evaluation).
 
-and likewise of the processor time of all processes of the study, which other work on the machine
-touches less. Starting the fork server, which imports torch, is left out and printed for itself. The
-parts are those of `boss.perform.perform` called again and again in one process.
+Other work on the machine lengthens that, and hardly the processor time of all processes of the
+study, from which that of `boss.train.train` in the second table is taken away. Starting the fork
+server, which imports torch, is left out and printed for itself. The parts are those of
+`boss.perform.perform`, called again and again in one process.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,12 @@ def processor_seconds() -> float:
     return total
 
 
-def measure_study(num_runs: int, workers: int, folder: Path) -> None:
-    """Print what the runs cost, through `execute` with its display."""
+def measure_study(num_runs: int, workers: int, trained_cpu: float, folder: Path) -> None:
+    """Print what the runs cost, through `execute` with its display.
+
+    Args:
+        trained_cpu: processor ms of one training.
+    """
     runs = runs_of(num_runs)
     where = Place(
         results=folder, study=f"by-{workers}", versions=place.versions(), commit=place.commit()
@@ -97,58 +102,65 @@ def measure_study(num_runs: int, workers: int, folder: Path) -> None:
     print(
         f"| {num_runs:,} | {workers} | {wall:.1f} | {per_run:.1f} | {trained:.1f}"
         f" | {per_run - trained:.1f} | {1e3 * cpu / num_runs:.1f} |"
-        f" {1e3 * cpu / num_runs - trained:.1f} |"
+        f" {1e3 * cpu / num_runs - trained_cpu:.1f} |"
     )
 
 
-def timed(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
-    """The function; each call also appends its milliseconds."""
+def timed(function: Callable[..., Any], times: list[tuple[float, float]]) -> Callable[..., Any]:
+    """The function; each call also appends its milliseconds, of the clock and of the processor."""
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         try:
             return function(*arguments, **named)
         finally:
-            times.append(1e3 * (time.perf_counter() - began))
+            spent = time.perf_counter() - began[0], time.process_time() - began[1]
+            times.append((1e3 * spent[0], 1e3 * spent[1]))
 
     return call
 
 
-def measure_parts(num_runs: int, folder: Path) -> list[str]:
-    """In a process of its own: lines of a table."""
+def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
+    """In a process of its own: processor ms of a training (median), lines of a table."""
     from boss import perform
 
     perform.limit_threads(1)
     gc.freeze()
-    times: dict[str, list[float]] = {part: [] for part in PARTS}
-    whole: list[float] = []
-    where = Place(results=folder, study="parts", versions=place.versions())
+    calls: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
     for part, names in PARTS.items():
         for name in names:
             *holders, attribute = name.split(".")
             owner = functools.reduce(getattr, holders, perform)
-            setattr(owner, attribute, timed(getattr(owner, attribute), times[part]))
+            setattr(owner, attribute, timed(getattr(owner, attribute), calls[part]))
+    where = Place(results=folder, study="parts", versions=place.versions())
     workbench = perform.Workbench()
+    wholes: list[tuple[float, float]] = []
+    times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
 
     def once(run: Run) -> None:
         perform.perform(run, where, workbench=workbench)
         workbench.clear_up()
 
     for run in runs_of(num_runs):
-        timed(once, whole)(run)
-    lines = ["| part of a run | ms, median (quartiles) |", "| --- | --: |"]
-    rest = list(whole)
+        timed(once, wholes)(run)
+        for part, spent in calls.items():
+            times[part].append((sum(s[0] for s in spent), sum(s[1] for s in spent)))
+            spent.clear()
+    parts = zip(*times.values(), strict=True)
+    times["everything else"] = [
+        (whole[0] - sum(s[0] for s in run), whole[1] - sum(s[1] for s in run))
+        for whole, run in zip(wholes, parts, strict=True)
+    ]
+    times["together"] = wholes
+    lines = ["| part of a run | ms, median (quartiles) | CPU ms |", "| --- | --: | --: |"]
     for part, spent in times.items():
-        per_run = len(spent) // num_runs or 1
-        sums = [sum(spent[i : i + per_run]) for i in range(0, len(spent), per_run)]
-        rest = [r - s for r, s in zip(rest, sums, strict=True)]
-        lines.append(f"| {part} | {quartiles(sums)} |")
-    lines.append(f"| everything else | {quartiles(rest)} |")
-    return [*lines, f"| together | {quartiles(whole)} |"]
+        clock, processor = zip(*spent, strict=True)
+        lines.append(f"| {part} | {quartiles(clock)} | {quartiles(processor)} |")
+    return statistics.median(s[1] for s in times["training and evaluation"]), lines
 
 
-def quartiles(values: list[float]) -> str:
+def quartiles(values: Sequence[float]) -> str:
     """The median, and the quartiles in brackets."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
@@ -166,13 +178,13 @@ def main(argv: list[str] | None = None) -> None:
     began = time.perf_counter()
     in_child(place.num_cores)
     print(f"fork server with torch: {time.perf_counter() - began:.1f} s, once per command\n")
-    print("| runs | workers | wall, s | ms per run | trained | beyond | CPU ms | beyond |")
-    print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        trained, lines = in_child(measure_parts, min(num_runs, 100), Path(folder))
+        print("| runs | workers | wall, s | ms per run | trained | beyond | CPU ms | beyond |")
+        print("| --: | --: | --: | --: | --: | --: | --: | --: |")
         for workers in arguments.workers:
-            measure_study(num_runs, workers, Path(folder))
-        print()
-        print("\n".join(in_child(measure_parts, min(num_runs, 100), Path(folder))))
+            measure_study(num_runs, workers, trained, Path(folder))
+    print("\n" + "\n".join(lines))
 
 
 if __name__ == "__main__":

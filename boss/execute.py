@@ -251,7 +251,9 @@ class _Worker:
         ):
             self.close()
         if self._process is None:
-            self._process, self._messages = self._open.enter_context(_child(_serve, self.place))
+            self._process, self._messages = self._open.enter_context(
+                _child(_serve, self.place, GROWTH_BYTES)
+            )
             self._deterministic = run.deterministic
         return self._process, self._messages
 
@@ -286,16 +288,17 @@ class _Worker:
             return outcome, message.again
 
 
-def _serve(place: Place, messages: Connection) -> None:
+def _serve(place: Place, growth: int, messages: Connection) -> None:
     """In a worker process: perform the runs that are sent, each as if it were the only one.
 
-    Ends with the pipe, when told to stop, after a run that failed, and when it has grown too much.
+    Ends with the pipe, when told to stop, after a run that failed, and when it has taken more than
+    `growth` bytes beyond the peak of its first run.
     """
     from boss.perform import Workbench, limit_threads
 
     limit_threads(place.threads)
     gc.freeze()  # what the fork server imported: going through it would take longer than a run
-    workbench, limit = Workbench(), 0
+    workbench, limit = Workbench(), None
     while True:
         try:
             run = messages.recv()
@@ -305,7 +308,7 @@ def _serve(place: Place, messages: Connection) -> None:
             return
         ended = _perform(run, place, workbench, messages)
         workbench.clear_up()
-        limit = limit or _peak_bytes() + GROWTH_BYTES
+        limit = _peak_bytes() + growth if limit is None else limit
         ended = replace(ended, leaving=ended.state == "failed" or _peak_bytes() > limit)
         _tell(messages, ended)
         if ended.leaving:

@@ -16,7 +16,9 @@ import psutil
 import pytest
 from sklearn.datasets import load_digits
 
-from boss.cli import _seconds, main
+from boss import place
+from boss.cli import _leases, _parser, _seconds, main
+from boss.errors import InputError
 from boss.store import SPARSE_TABLES, TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +91,12 @@ WRONG = [
     (["run", "oneshot_digits", "--time-limit", "soon"], "use a duration"),
     (["run", "oneshot_digits", "--workers", "0"], "whole number from 1"),
     (["run", "oneshot_digits", "--device", "gpu"], "use auto, cpu, cuda"),
+    (["run", "oneshot_digits", "--runs-per-gpu", "0"], "whole number from 1"),
+    (["run", "oneshot_digits", "--runs-per-gpu", "-1"], "--runs-per-gpu"),
+    (["run", "oneshot_digits", "--device", "cpu", "--runs-per-gpu", "1"], "--workers says how"),
+    (["run", "oneshot_digits", "--step", "fast"], "'auto', 'eager', 'compiled', 'graph'"),
+    (["run", "oneshot_digits", "--device", "cpu", "--step", "graph"], "on CUDA devices only"),
+    (["run", "oneshot_digits", "--device", "cpu", "--step", "compiled-graph"], "choose auto"),
     (["run", "oneshot_digits", "--device", "cuda:17"], "no such device"),
     (["run", "oneshot_digits", "--frobnicate"], "--frobnicate"),
     (["run"], "STUDY"),
@@ -243,6 +251,44 @@ def test_more_workers_than_runs(tmp_path):
     out, _ = command("run", "mine.py", "--workers", "100000", cwd=tmp_path)
     assert "on 2 x cpu" in out
     assert "2 of 2 runs finished" in out
+
+
+@pytest.mark.parametrize(("devices", "workers", "per_gpu", "num_runs", "expected"), [
+    (["cpu"], None, None, 9, ["cpu"] * 3), (["cpu"], 5, None, 9, ["cpu"] * 5),
+    (["cpu"], 5, None, 2, ["cpu"] * 2),
+    (["cuda:0", "cuda:1"], None, None, 9, ["cuda:0", "cuda:1"]),
+    (["cuda:0", "cuda:1"], None, 2, 9, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]),
+    (["cuda:0", "cuda:1"], None, 2, 3, ["cuda:0", "cuda:1", "cuda:0"]),
+    (["cuda:0", "cuda:1"], 3, 2, 9, ["cuda:0", "cuda:1", "cuda:0"]),
+    (["cuda:0", "cuda:1"], 3, None, 9, ["cuda:0", "cuda:1", "cuda:0"]),
+    (["cuda:1"], None, 3, 9, ["cuda:1"] * 3), (["cuda:0"], None, None, 0, []),
+])  # fmt: skip
+def test_leases(devices, workers, per_gpu, num_runs, expected, monkeypatch):
+    monkeypatch.setattr(place, "num_cores", lambda: 3)
+    assert _leases(devices, workers, per_gpu, num_runs) == expected
+
+
+def test_leases_that_contradict_each_other_are_refused():
+    with pytest.raises(InputError, match="--workers 5 is more than --runs-per-gpu 2 on 2 GPUs"):
+        _leases(["cuda:0", "cuda:1"], 5, 2, 9)
+
+
+def test_the_shape_of_a_step_reaches_the_runs(tmp_path, monkeypatch):
+    from boss import execute as module
+
+    found = []
+
+    def remember(runs, where, devices, *arguments):
+        found.append((where.execution, where.threads, devices))
+        return []
+
+    monkeypatch.setattr(module, "execute", remember)
+    monkeypatch.chdir(tmp_path)
+    study_file(tmp_path)
+    assert main(["run", "mine.py", "--device", "cpu", "--workers", "2"]) == 0
+    assert main(["run", "mine.py", "--device", "cpu", "--step", "compiled", "--workers", "1"]) == 0
+    assert found == [("auto", 1, ["cpu"] * 2), ("compiled", 1, ["cpu"])]
+    assert _parser().parse_args(["run", "x"]).runs_per_gpu is None
 
 
 def test_a_report_of_everything_includes_ones_own_studies(tmp_path):

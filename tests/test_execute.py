@@ -14,7 +14,7 @@ import pytest
 
 from boss.algorithms import hyperparameters
 from boss.errors import InputError
-from boss.execute import Outcome, Stop, execute, in_child, states
+from boss.execute import GROWTH_BYTES, Outcome, Stop, _serve, _Worker, execute, in_child, states
 from boss.place import Place
 from boss.store import TABLES, Store
 from boss.study import Run
@@ -139,6 +139,186 @@ def victim_of(run, place):
         if any(f.path == str(lock) for f in process.open_files()):
             return process.pid
     raise AssertionError("nobody holds the lock")
+
+
+class Watching(Recorder):
+    """Remembers in which process each run was performed."""
+
+    def __init__(self, place):
+        super().__init__(self.look)
+        self.place, self.pids = place, {}
+
+    def look(self, run, progress):
+        if "resumed_at" in progress:
+            self.pids.setdefault(run, []).append(victim_of(run, self.place))
+
+
+# Runs that want different things of torch, of the data and of the network.
+MIXED = [
+    dataclasses.replace(LONG, **changes)
+    for changes in (
+        {"repeat": 1},
+        {"precision": "fp64", "num_validation": 100},
+        {"precision": "bf16", "max_eval_images": 50},
+        {"algorithm": "flexmatch", "options": {}, "augmentation": "ctaugment"},
+        {"algorithm": "mixmatch", "options": {}, "unlabeled_ratio": 1, "network": "wrn-10-1"},
+        {"repeat": 1, "label_set": "fixmatch:2@20", "optimizer": "adam", "learning_rate": 1e-3},
+    )
+]
+MIXED = [dataclasses.replace(run, num_images=8 * 40) for run in MIXED]
+
+
+def test_a_run_has_the_same_rows_first_last_and_alone_in_a_process(place):
+    last = dataclasses.replace(place, study="last")
+    for where, runs in ((place, MIXED), (last, MIXED[::-1])):
+        display = Watching(where)
+        outcomes = execute(runs, where, ["cpu"], display, Stop())
+        assert {o.state for o in outcomes} == {"finished"}, outcomes
+        assert len({pid for pids in display.pids.values() for pid in pids}) == 1
+        assert len(display.pids) == len(MIXED)
+    alone = dataclasses.replace(place, study="alone")
+    for run in MIXED:
+        assert execute([run], alone, ["cpu"], Recorder(), Stop())[0].state == "finished"
+    expected = tables(alone)
+    assert len(expected["runs"]) == len(MIXED)
+    for where in (place, last):
+        found = tables(where)
+        found["runs"]["study"] = "alone"
+        assert_equal_tables(found, expected)
+
+
+def test_a_process_is_for_deterministic_runs_or_for_others(place):
+    short = dataclasses.replace(LONG, num_images=8 * 20)
+    runs = [
+        dataclasses.replace(short, repeat=i, deterministic=deterministic)
+        for i, deterministic in enumerate([False, False, True, True, False])
+    ]
+    display = Watching(place)
+    execute(runs, place, ["cpu"], display, Stop())
+    plain, plain_again, strict, strict_again, after = (display.pids[run][0] for run in runs)
+    assert plain == plain_again != strict == strict_again != after
+    alone = dataclasses.replace(place, study="alone")
+    for run in runs[2:4]:
+        execute([run], alone, ["cpu"], Recorder(), Stop())
+    expected = tables(alone)["evaluations"]
+    found = tables(place)["evaluations"]
+    mine = found[found["run_id"].isin([r.id for r in runs[2:4]])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, expected, check_exact=True)
+
+
+def test_a_failed_run_takes_its_process_with_it(place):
+    short = [dataclasses.replace(LONG, num_images=8 * 20, repeat=i) for i in range(4)]
+    wrong = dataclasses.replace(LONG, learning_rate=1e30)
+    display = Watching(place)
+    outcomes = execute([*short[:2], wrong, *short[2:]], place, ["cpu"], display, Stop())
+    assert [o.state for o in outcomes] == ["finished", "finished", "failed", "finished", "finished"]
+    before, same, after, same_again = (display.pids[run][0] for run in short)
+    assert before == same == display.pids[wrong][0] != after == same_again
+
+
+def test_a_process_that_has_grown_is_replaced(place, monkeypatch):
+    short = [dataclasses.replace(LONG, num_images=8 * 20, repeat=i) for i in range(3)]
+    monkeypatch.setattr("boss.execute.GROWTH_BYTES", -1)  # any process has grown by more
+    display = Watching(place)
+    outcomes = execute(short, place, ["cpu"], display, Stop())
+    assert [o.state for o in outcomes] == ["finished"] * 3
+    assert len({display.pids[run][0] for run in short}) == 3
+    assert not display.of("retried")
+
+
+def test_what_a_process_grows_by_is_counted(place):
+    """It takes 64 MB more than in its first run, which the limit admits or not."""
+    assert in_child(_num_served, place, 2**25) == 2
+    assert in_child(_num_served, place, 2**28) == 3
+
+
+def _num_served(place, growth):
+    from boss import perform
+
+    kept = []
+
+    def perform_and_grow(run, *arguments, **named):
+        if run.repeat == 1:
+            kept.append(bytearray(os.urandom(2**26)))
+        return "finished"
+
+    perform.perform = perform_and_grow
+    pipe = FakePipe(run_repeats(3))
+    _serve(place, growth, pipe)
+    assert [message.state for message in pipe.sent] == ["finished"] * len(pipe.sent)
+    assert [message.leaving for message in pipe.sent][:-1] == [False] * (len(pipe.sent) - 1)
+    return len(pipe.sent)
+
+
+class FakePipe:
+    """Our end of a pipe: some runs, then nobody."""
+
+    def __init__(self, runs):
+        self.runs, self.sent = list(runs), []
+
+    def recv(self):
+        if not self.runs:
+            raise EOFError
+        return self.runs.pop(0)
+
+    def poll(self):
+        return False
+
+    def send(self, message):
+        self.sent.append(message)
+
+
+def test_a_process_that_dies_between_two_runs_costs_neither_of_them(place):
+    with _Worker(place) as worker:
+        first, second = run_repeats(2)
+        display = Watching(place)
+        assert worker.attempt(first, display, Stop())[0].state == "finished"
+        [process] = workers_of(os.getpid())
+        process.kill()
+        psutil.wait_procs([process], timeout=20)
+        assert worker.attempt(second, display, Stop())[0].state == "finished"
+        assert display.pids[second] != display.pids[first] == [process.pid]
+    assert not workers_of(os.getpid())
+
+
+def test_a_worker_without_a_further_run_ends_its_process(place):
+    slow, counts = dataclasses.replace(LONG, num_images=8 * 1500), []
+
+    def count(run, progress):
+        if run == slow:
+            counts.append(len(workers_of(os.getpid())))
+
+    execute([slow, *run_repeats(2)], place, ["cpu", "cpu"], Recorder(count), Stop())
+    assert counts[-1] == 1
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_no_pool_of_threads_in_a_worker_exceeds_its_share(place, num):
+    pools, variables, of_torch = in_child(_threads, dataclasses.replace(place, threads=num))
+    assert {"openmp", "blas"} <= pools.keys()
+    assert set(pools.values()) <= {1, num}
+    assert num in pools.values()
+    assert variables == [str(num)] * 4
+    assert of_torch == num
+
+
+def _threads(place):
+    import joblib
+    import threadpoolctl
+    import torch
+    from sklearn import cluster  # noqa: F401  # brings an OpenMP of its own
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "7"
+    threadpoolctl.threadpool_limits(7)
+    torch.set_num_threads(7)
+    _serve(place, GROWTH_BYTES, FakePipe([]))
+    from boss.perform import THREAD_VARIABLES
+
+    assert joblib.cpu_count() <= place.threads
+    pools = {pool["user_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    return pools, [os.environ[name] for name in THREAD_VARIABLES], torch.get_num_threads()
 
 
 def test_a_worker_killed_twice_fails_with_its_error_and_the_others_go_on(place):
@@ -337,16 +517,14 @@ def test_a_disk_that_is_full_fails_its_run_only(place, monkeypatch):
 
 
 def test_a_defect_of_this_process_fails_its_run_only(place, monkeypatch):
-    from boss import execute as module
+    attempt = _Worker.attempt
 
-    attempt = module._attempt
-
-    def fail_once(run, *arguments):
+    def fail_once(worker, run, *arguments):
         if run.repeat == 0:
             raise OSError("cannot fork")
-        return attempt(run, *arguments)
+        return attempt(worker, run, *arguments)
 
-    monkeypatch.setattr(module, "_attempt", fail_once)
+    monkeypatch.setattr(_Worker, "attempt", fail_once)
     outcomes = execute(run_repeats(2), place, ["cpu"], Recorder(), Stop())
     assert [o.state for o in outcomes] == ["failed", "finished"]
     assert outcomes[0].error == "OSError: cannot fork"

@@ -2,19 +2,34 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import statistics
+import threading
+import time
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from boss import checkpoint
+from boss import checkpoint, data
+from boss import perform as perform_module
 from boss.algorithms import hyperparameters
 from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.execute import Stop, execute, in_child
-from boss.perform import _run_row, check, configure_torch, perform
+from boss.perform import (
+    Workbench,
+    _run_row,
+    check,
+    compile_lock,
+    compiler_cache,
+    configure_torch,
+    perform,
+    program_of,
+)
 from boss.place import Place
 from boss.store import Store
 
@@ -73,18 +88,237 @@ def test_the_columns_of_accuracy_by_hand(place, digits, best):
 
 
 def test_process_settings():
-    assert in_child(_settings) == (2, True, "ieee")
+    assert in_child(_settings) == [
+        (2, True, "ieee", torch.float32, ":4096:8"), (1, False, "ieee", torch.float32, ":4096:8")
+    ]  # fmt: skip
 
 
 def _settings():
-    configure_torch(
-        dataclasses.replace(RUN, deterministic=True), Place(results=None, study="s", threads=2)
-    )
-    return (
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.backends.cudnn.conv.fp32_precision,
-    )
+    """Of a deterministic run, then of another in the same process, after something spoilt them."""
+    found = []
+    for deterministic, threads in ((True, 2), (False, 1)):
+        torch.set_num_threads(3)
+        torch.set_default_dtype(torch.float64)
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        configure_torch(
+            dataclasses.replace(RUN, deterministic=deterministic),
+            Place(results=None, study="s", threads=threads),
+        )
+        settings = (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.conv.fp32_precision,
+            torch.get_default_dtype(),
+            os.environ["CUBLAS_WORKSPACE_CONFIG"],
+        )
+        found.append(settings)
+    return found
+
+
+def make_npz(path, seed=0):
+    """A data set of 40 images of 8 x 8 pixels."""
+    x = np.random.default_rng(seed).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    y = np.arange(40) % 10
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+
+
+def test_a_workbench_keeps_one_data_set_until_its_file_changes(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    make_npz(path)
+    workbench, loaded, load = Workbench(), [], data.load
+
+    def count(name, folder):
+        loaded.append(name)
+        return load(name, folder)
+
+    monkeypatch.setattr(data, "load", count)
+    first = workbench.dataset(str(path), None)
+    labels = workbench.labels("fixmatch:1@20", first)
+    assert workbench.dataset(str(path), None) is first
+    assert workbench.labels("fixmatch:1@20", first) is labels
+    assert labels == resolve("fixmatch:1@20", first)
+    assert workbench.dataset("digits", None) is workbench.dataset("digits", None)
+    assert loaded == [str(path), "digits"]
+    # Of as many bytes, at the same time to the second.
+    time_before = path.stat().st_mtime
+    make_npz(path, seed=1)
+    os.utime(path, ns=(0, int(time_before) * 10**9 + 1))
+    second = workbench.dataset(str(path), None)
+    assert second.fingerprint == load(str(path)).fingerprint != first.fingerprint
+    assert loaded == [str(path), "digits", str(path)]
+    assert workbench.labels("fixmatch:1@20", first) is not labels  # of what it no longer keeps
+    path.unlink()
+    with pytest.raises(InputError, match=r"own\.npz"):
+        workbench.dataset(str(path), None)
+
+
+def test_label_sets_in_files_are_read_again(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workbench = Workbench()
+    dataset = workbench.dataset("digits", None)
+    path = tmp_path / "label_sets" / "mine.json"
+    path.parent.mkdir()
+    for offset in (0, 1):
+        picks = [int((digits.train.labels == k).nonzero()[offset]) for k in range(10)]
+        path.write_text(json.dumps({"indices": picks}))
+        for label_set in (f"file:{path}", "select:mine"):
+            assert workbench.labels(label_set, dataset).indices == tuple(picks)
+
+
+def test_the_stamp_of_a_folder_of_images_tells_every_change(tmp_path, digits):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "own" / part / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(tmp_path / "own" / part / name / "1.png")
+    name = f"folder:{tmp_path / 'own'}"
+    stamps = [data.stamp(name)]
+    assert data.stamp(name) == stamps[0]
+    Image.new("L", (8, 8), 9).save(tmp_path / "own/train/b/1.png")
+    stamps.append(data.stamp(name))
+    shutil.copy(tmp_path / "own/train/b/1.png", tmp_path / "own/train/b/2.png")
+    stamps.append(data.stamp(name))
+    (tmp_path / "own/train/b/2.png").rename(tmp_path / "own/train/a/2.png")
+    stamps.append(data.stamp(name))
+    assert len(set(stamps)) == 4
+    with pytest.raises(InputError, match="unknown data set"):
+        data.stamp("mnist")
+
+
+def test_a_run_leaves_the_workbench_as_it_was(place):
+    workbench = Workbench()
+    for algorithm, augmentation in (("fixmatch", "ctaugment"), ("vat", "randaugment")):
+        run = dataclasses.replace(RUN, algorithm=algorithm, options={}, augmentation=augmentation)
+        assert perform(run, place, workbench=workbench) == "finished"
+    kept, fresh = workbench.dataset("digits", None), data.load("digits")
+    for mine, other in ((kept.train, fresh.train), (kept.test, fresh.test)):
+        assert torch.equal(mine.images, other.images)
+        assert torch.equal(mine.labels, other.labels)
+
+
+def in_threads(num, function, *arguments):
+    """What `in_child` returns or raises, for so many children at a time."""
+    found = []
+
+    def call():
+        try:
+            found.append(in_child(function, *arguments))
+        except RuntimeError as error:
+            found.append(str(error).splitlines()[-1])
+
+    threads = [threading.Thread(target=call) for _ in range(num)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _compile(folder, how):
+    """Compile unless it is done, noting when; returns whether it was this process."""
+    with compile_lock("p", folder) as compiled:
+        mine = not (folder / "boss-p.done").exists()
+        if mine:
+            num = len(list(folder.glob("began-*")))
+            (folder / f"began-{os.getpid()}").touch()
+            assert len(list(folder.glob("now-*"))) == 0, "two at a time"
+            (folder / f"now-{os.getpid()}").touch()
+            time.sleep(0.3)
+            (folder / f"now-{os.getpid()}").unlink()
+            if num == 0 and how == "raises":
+                raise ValueError("of the compiler")
+            if num == 0 and how == "dies":
+                os._exit(3)
+        compiled()
+        compiled()
+        time.sleep(0.3)  # training; the others do not wait for that
+    return mine
+
+
+def test_one_process_compiles_while_the_others_wait(tmp_path):
+    assert sorted(in_threads(3, _compile, tmp_path, "well")) == [False, False, True]
+    assert in_threads(1, _compile, tmp_path, "well") == [False]
+
+
+@pytest.mark.parametrize(("how", "said"), [("raises", "of the compiler"), ("dies", "exit code 3")])
+def test_a_compilation_that_fails_lets_the_next_process_try(tmp_path, how, said):
+    found = in_threads(3, _compile, tmp_path, how)
+    assert sorted(f for f in found if not isinstance(f, str)) == [False, True]
+    assert said in next(f for f in found if isinstance(f, str))
+    assert len(list(tmp_path.glob("began-*"))) == 2
+
+
+def test_others_go_on_as_soon_as_the_first_steps_are_done(tmp_path):
+    with compile_lock("p", tmp_path) as compiled:
+        entered = threading.Event()
+
+        def wait():
+            with compile_lock("p", tmp_path):
+                entered.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.5)
+        with compile_lock("another", tmp_path):
+            pass
+        compiled()
+        assert entered.wait(5)
+    thread.join()
+
+
+def test_a_block_that_ends_before_the_first_steps_lets_the_next_one_compile(tmp_path):
+    with compile_lock("p", tmp_path):
+        pass
+    assert not (tmp_path / "boss-p.done").exists()
+    with compile_lock("p", tmp_path, lambda: False) as compiled:
+        compiled()
+    assert (tmp_path / "boss-p.done").exists()
+
+
+def test_nobody_waits_in_vain_for_a_compilation(tmp_path, monkeypatch):
+    with filelock.FileLock(tmp_path / "boss-p.lock"):
+        began = time.monotonic()
+        with compile_lock("p", tmp_path, should_stop=lambda: True) as compiled:
+            compiled()  # another's, who has not said so
+        assert not (tmp_path / "boss-p.done").exists()
+        monkeypatch.setattr(perform_module, "COMPILE_SECONDS", 0.5)
+        with compile_lock("p", tmp_path):
+            pass
+        assert 0.5 <= time.monotonic() - began < 5
+    with compile_lock(None, tmp_path / "none") as compiled:
+        compiled()
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()  # where a folder should be
+    with compile_lock("p", tmp_path / "file") as compiled:
+        compiled()
+
+
+def test_what_a_program_is_made_of(place, digits):
+    compiled = dataclasses.replace(place, execution="compiled")
+    assert program_of(RUN, digits, place) is None
+    name = program_of(RUN, digits, compiled)
+    assert len(name) == 16
+    for same in ({"repeat": 3}, {"label_set": "fixmatch:2@20"}, {"num_images": 8}):
+        assert program_of(dataclasses.replace(RUN, **same), digits, compiled) == name
+    others = [
+        {"algorithm": "flexmatch", "options": {}}, {"options": {"threshold": 0.2}},
+        {"network": "wrn-10-1"}, {"batch_size": 4}, {"unlabeled_ratio": 1}, {"precision": "bf16"},
+        {"augmentation": "ctaugment"}, {"optimizer": "adam"},
+    ]  # fmt: skip
+    names = {program_of(dataclasses.replace(RUN, **other), digits, compiled) for other in others}
+    colored = {
+        part: dataclasses.replace(images, images=images.images.repeat(1, 3, 1, 1))
+        for part, images in (("train", digits.train), ("test", digits.test))
+    }
+    names.add(program_of(RUN, dataclasses.replace(digits, **colored), compiled))
+    names.add(program_of(RUN, digits, dataclasses.replace(compiled, versions={"torch": "0"})))
+    assert len(names | {name}) == len(others) + 3
+
+
+def test_the_cache_of_the_compiler_is_where_it_is_told_to_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    assert compiler_cache() == tmp_path / "cache"
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -1,0 +1,98 @@
+"""Where runs go: threads, execution of steps, what a person is told of the devices."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from boss import place
+from boss.errors import InputError
+from boss.place import (
+    EXECUTIONS,
+    Place,
+    describe_devices,
+    execution_of,
+    mps_is_running,
+    threads_of,
+)
+
+
+@pytest.mark.parametrize(("devices", "cores", "threads"), [
+    (["cpu"], 8, 1), (["cpu", "cpu"], 8, 1), (["cuda:0"], 8, 8), (["cuda:0"] * 3, 8, 2),
+    (["cuda:0", "cuda:1"], 7, 3), (["cuda:0"] * 5, 4, 1),
+])  # fmt: skip
+def test_threads_never_exceed_the_cores_and_a_cpu_has_one_each(
+    devices, cores, threads, monkeypatch
+):
+    monkeypatch.setattr(place, "num_cores", lambda: cores)
+    assert threads_of(devices) == threads
+    assert threads == 1 or threads * len(devices) <= cores
+
+
+@pytest.mark.parametrize(("device", "wanted", "found"), [
+    ("cpu", "auto", "eager"), ("cpu", "eager", "eager"), ("cpu", "compiled", "compiled"),
+    ("cuda:1", "auto", "compiled-graph"), ("cuda:0", "eager", "eager"),
+    ("cuda:0", "compiled", "compiled"), ("cuda:0", "graph", "graph"),
+    ("cuda:0", "compiled-graph", "compiled-graph"),
+])  # fmt: skip
+def test_execution_of_steps(device, wanted, found):
+    where = Place(results=Path(), study="s", device=device, execution=wanted)
+    assert execution_of(where) == found
+    assert found in EXECUTIONS
+
+
+@pytest.mark.parametrize(("wanted", "message"), [
+    ("graph", "as a graph on CUDA devices only"), ("compiled-graph", "choose auto, eager or"),
+    ("fast", "unknown execution of steps 'fast'"),
+])  # fmt: skip
+def test_execution_that_a_cpu_cannot_do_is_refused(wanted, message):
+    with pytest.raises(InputError, match=message) as caught:
+        execution_of(Place(results=Path(), study="s", execution=wanted))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("devices", "mps", "text"), [
+    (["cpu"] * 2, False, "2 x cpu"), (["cpu"], True, "1 x cpu"), ([], True, ""),
+    (["cuda:0", "cuda:1"], False, "1 x cuda:0, 1 x cuda:1"),
+    (["cuda:0", "cuda:1"], True, "1 x cuda:0, 1 x cuda:1 (MPS is running)"),
+    (["cuda:0", "cuda:1", "cuda:0"], True, "2 x cuda:0, 1 x cuda:1 (MPS is running)"),
+    (
+        ["cuda:0", "cuda:1", "cuda:0"], False,
+        "2 x cuda:0, 1 x cuda:1 (runs on one GPU share it by time slices: MPS is not running)",
+    ),
+])  # fmt: skip
+def test_devices_in_words(devices, mps, text):
+    assert describe_devices(devices, mps) == text
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
+def test_mps_runs_while_somebody_listens(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    environment = {"CUDA_MPS_PIPE_DIRECTORY": "."}
+    assert not mps_is_running(environment)
+    with socket.socket(socket.AF_UNIX, kind) as daemon:
+        daemon.bind("control")
+        if kind != socket.SOCK_DGRAM:
+            daemon.listen()
+        assert mps_is_running(environment)
+        if kind != socket.SOCK_DGRAM:
+            daemon.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                daemon.accept()  # nothing was connected
+    assert (tmp_path / "control").exists()  # left behind
+    assert not mps_is_running(environment)
+
+
+def test_mps_is_looked_for_in_its_usual_place(monkeypatch):
+    asked = []
+
+    class Socket(socket.socket):
+        def connect(self, address):
+            asked.append(address)
+            raise FileNotFoundError(2, "none")
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    assert not mps_is_running({})
+    assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": ""})
+    assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": "/run/mps"})
+    assert asked == ["/tmp/nvidia-mps/control"] * 2 + ["/run/mps/control"]
