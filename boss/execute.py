@@ -297,7 +297,7 @@ def _serve(place: Place, growth: int, messages: Connection) -> None:
     from boss.perform import Workbench, limit_threads
 
     limit_threads(place.threads)
-    gc.freeze()  # what the fork server imported: going through it would take longer than a run
+    gc.freeze()  # so that collecting garbage does not go through all that was imported
     workbench, limit = Workbench(), None
     while True:
         try:
