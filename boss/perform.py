@@ -229,8 +229,6 @@ def compile_lock(
             with contextlib.suppress(filelock.Timeout):
                 lock.acquire(timeout=0.2, poll_interval=0.05)
                 break
-        if done.exists():
-            lock.release()
     try:
         yield compiled
     finally:
