@@ -13,6 +13,7 @@ none, and writing a run again replaces its rows: nothing is lost, nothing counte
 No torch here.
 """
 
+import dataclasses
 import json
 import os
 import uuid
@@ -26,6 +27,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from boss.errors import InputError
+from boss.study import YOUNGER as YOUNGER_FIELDS
+from boss.study import Run
 
 TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 
@@ -154,11 +157,12 @@ TABLES: dict[str, pa.Schema] = {
 OPTIONAL_TABLES = ("predictions", "labeled_images", "augmentation_rates")
 SPARSE_TABLES = ("augmentation_rates",)  # some runs have no rows of these, and so no part
 # Columns of `runs` that are younger than others, with the value of the runs from before.
-YOUNGER = {
-    "parent": None, "round": 0, "picks_per_class": 0, "pick_labels": "pseudo", "rank_by": "last",
-    "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
-    "augmentation": "randaugment", "optimizer": "sgd", "nesterov": True, "beta2": 0.999,
-    "schedule": "cosine", "final_learning_rate": 0.0,
+YOUNGER: dict[str, Any] = {
+    field.name: field.default
+    for field in dataclasses.fields(Run)
+    if field.name in ("parent", "picks_per_class", "pick_labels", "rank_by", *YOUNGER_FIELDS)
+} | {
+    "round": 0, "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
 }  # fmt: skip
 # Options that algorithms got later, with the value of the runs from before.
 YOUNGER_OPTIONS: dict[str, dict[str, Any]] = {
