@@ -86,6 +86,23 @@ TABLES: dict[str, pa.Schema] = {
         ("deterministic", BOOL, "only deterministic operations were allowed"),
         ("options", TEXT, "hyperparameters of the algorithm, defaults included, as JSON"),
         ("seconds", FLOAT, "wall-clock seconds of training and evaluation, pauses excluded"),
+        (
+            "first_step_seconds",
+            FLOAT,
+            "from the start of the work on the run to the end of its first step: loading, "
+            "compiling and capturing included; empty: not measured",
+        ),
+        (
+            "execution",
+            TEXT,
+            "how steps were executed: eager, compiled, graph or compiled-graph; joined by + if it "
+            "was continued in another way; empty: not recorded",
+        ),
+        (
+            "peak_device_bytes",
+            INT,
+            "most memory that torch allocated on the GPU; empty on a processor or not recorded",
+        ),
         ("device", TEXT, "what trained: processor or GPU name"),
         ("threads", INT, "processor threads used by torch"),
         ("versions", TEXT, "versions of Python and of the libraries, as JSON"),
@@ -163,6 +180,7 @@ YOUNGER: dict[str, Any] = {
     if field.name in ("parent", "picks_per_class", "pick_labels", "rank_by", *YOUNGER_FIELDS)
 } | {
     "round": 0, "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
+    "first_step_seconds": None, "execution": None, "peak_device_bytes": None,
 }  # fmt: skip
 # Options that algorithms got later, with the value of the runs from before.
 YOUNGER_OPTIONS: dict[str, dict[str, Any]] = {

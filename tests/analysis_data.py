@@ -273,6 +273,8 @@ def rows(
         "num_steps": run.num_steps,
         "options": json.dumps(DEFAULTS.get(run.algorithm, {}) | dict(run.options)),
         "seconds": 30.0 + run.repeat,
+        "first_step_seconds": 0.5,
+        "execution": "eager",
         "device": "cpu",
         "threads": 1,
         "versions": json.dumps({"python": "3.11", "torch": "2.11"}),

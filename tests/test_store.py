@@ -21,6 +21,8 @@ from boss.store import (
     write_atomically,
 )
 
+MEASURED = ("first_step_seconds", "execution", "peak_device_bytes")
+
 
 def run_row(run_id, accuracy=0.5):
     return {"run_id": run_id, "study": "s", "labels": [1, 2], "last_accuracy": accuracy}
@@ -66,6 +68,30 @@ def test_runs_from_before_self_training_are_read(tmp_path):
     assert (row["round"], row["num_picks"], row["pick_labels"]) == (0, 0, "pseudo")
     assert (row["augmentation"], row["optimizer"], row["nesterov"]) == ("randaugment", "sgd", True)
     assert pd.isna(row["parent"])
+    assert all(pd.isna(row[name]) for name in MEASURED)
+    assert not store.unreadable
+
+
+def test_the_younger_columns_hold_the_defaults_of_a_run():
+    expected = {
+        "parent": None, "picks_per_class": 0, "pick_labels": "pseudo", "rank_by": "last",
+        "augmentation": "randaugment", "optimizer": "sgd", "nesterov": True, "beta2": 0.999,
+        "schedule": "cosine", "final_learning_rate": 0.0,
+        "round": 0, "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
+        "first_step_seconds": None, "execution": None, "peak_device_bytes": None,
+    }  # fmt: skip
+    assert expected == YOUNGER
+
+
+def test_what_was_measured_is_stored_and_may_be_left_out(tmp_path):
+    store = Store(tmp_path, "s")
+    tables = {t: [{}] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    measured = dict(zip(MEASURED, (1.5, "compiled+eager", 2**33 + 1), strict=True))
+    store.write(run_row("a") | measured, **tables)
+    store.write(run_row("b"), **tables)
+    first, second = store.read("runs").to_dict("records")
+    assert {name: first[name] for name in MEASURED} == measured
+    assert all(pd.isna(second[name]) for name in MEASURED)
     assert not store.unreadable
 
 
