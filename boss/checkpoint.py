@@ -7,7 +7,7 @@ import torch
 
 from boss.store import write_atomically
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

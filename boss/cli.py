@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from boss import place
-from boss.cost import ESTIMATE, duration, gpu_hours
+from boss.cost import ESTIMATE, duration, gigabytes, gpu_hours, gpu_memory
 from boss.errors import InputError
 from boss.place import EXECUTIONS, Place
 from boss.study import BUDGETS, Run, Study, find, load, select, titles, with_parents
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the last teacher of each run in results/STUDY/networks (for `select`)",
     )  # fmt: skip
     command.add_argument(
-        "--step", choices=EXECUTIONS, default="auto",
+        "--step", choices=("auto", *EXECUTIONS), default="auto",
         help="how to execute a training step (default: compiled-graph on a GPU, eager on a CPU)",
     )  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="print the runs, train none")
@@ -301,6 +301,10 @@ def _cost(runs: list[Run]) -> str:
 
     hours = gpu_hours(runs)
     cost = "" if hours is None else f"; about {duration(3600 * hours)} on one GPU (estimate)"
+    memory = [gpu_memory(run) for run in runs]
+    most = max((sum(parts.values()) for parts in memory if parts is not None), default=0)
+    if most > 2**32:
+        cost += f" with {gigabytes(most)} of memory a run"
     steps = join([f"{run.num_steps:,}" for run in runs])
     return (
         f"{len(runs)} runs on {join([r.dataset for r in runs])}"

@@ -9,10 +9,16 @@ from typing import Any
 from boss.methods import METHODS, PUBLISHED_NUM_IMAGES, SELF_TRAINING, Method
 from boss.study import Run, grid
 
-# Fields of runs on images of 32 pixels. Smoke runs have their own batch, whatever the method's is.
+# Fields of runs on images of 32 pixels. What is meant for GPUs runs in bf16 (weights, losses and
+# statistics in single precision). Smoke runs have their own batch, whatever the method's is.
 BUDGETS: dict[str, dict[str, Any]] = {
-    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512},
-    "short": {"num_images": 2**21, "num_evaluations": 64, "teacher_decay": 0.995},
+    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512, "precision": "bf16"},
+    "short": {
+        "num_images": 2**21,
+        "num_evaluations": 64,
+        "teacher_decay": 0.995,
+        "precision": "bf16",
+    },
     "smoke": {
         "num_images": 8 * 40,
         "batch_size": 8,
@@ -28,7 +34,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 # steps of 64 images.
 FIXMATCH_BUDGETS: dict[str, dict[str, Any]] = {
     **BUDGETS,
-    "paper": {"num_images": 2**26, "num_evaluations": 1024},
+    "paper": BUDGETS["paper"] | {"num_images": 2**26, "num_evaluations": 1024},
 }
 
 # The two leaks of the released self-training, as fields of a run.

@@ -38,6 +38,7 @@ from boss.evaluate import predict
 from boss.place import Place, execution_of
 from boss.seeds import Streams, stream
 from boss.self_training import Picks
+from boss.step import WARMUP_STEPS
 from boss.store import Store, write_atomically
 from boss.study import Run
 from boss.train import train
@@ -45,6 +46,7 @@ from boss.training import TrainConfig, Training, TrainingData, UnlabeledImages, 
 
 LOCK_SECONDS = 10.0  # how long to wait for another process that is just letting go of a run
 COMPILE_SECONDS = 900.0  # how long to wait for another process that is compiling
+NUM_FIRST_STEPS = WARMUP_STEPS + 1  # after which everything is compiled, and recorded
 REPORT_SECONDS = 1.0
 # For libraries that are loaded later, and for joblib.
 THREAD_VARIABLES = (
@@ -116,6 +118,7 @@ def perform(
         BusyError: the run is being trained elsewhere.
         NonFiniteLossError: the loss left the real numbers.
     """
+    began = time.perf_counter()
     workbench = workbench or Workbench()
     store = Store(place.results, place.study)
     folder = store.state_folder(run.id)
@@ -143,16 +146,30 @@ def perform(
                 resumed_at = training.step
             except Exception:  # whatever it is, it is not a state of this training
                 training = start_run(run, dataset, device)
-        saver = _Saver(run, training, basis, folder, place.checkpoint_seconds, report)
-        saver.tell(resumed_at)
-        done = train(
-            training,
-            training_data(run, dataset, labels, device),
-            train_config(run),
-            key=run.stream_key,
-            should_stop=should_stop,
-            report=saver,
-        )
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        images = training_data(run, dataset, labels, device)
+        program = program_of(run, dataset, place)
+        cache = folder if program is None else compiler_cache()
+        with compile_lock(program, cache, should_stop) as has_compiled:
+            saver = _Saver(run, training, basis, folder, place.checkpoint_seconds, report)
+            saver.tell(resumed_at)
+
+            def after_step(training: Training) -> None:
+                if training.step - resumed_at == NUM_FIRST_STEPS:
+                    has_compiled()
+                saver(training)
+
+            done = train(
+                training,
+                images,
+                train_config(run),
+                key=run.stream_key,
+                execution=execution_of(place),
+                since=began,
+                should_stop=should_stop,
+                report=after_step,
+            )
         if not done:
             saver.save()
             return "interrupted"
@@ -563,6 +580,11 @@ def _run_row(
         "num_steps": run.num_steps,
         "options": json.dumps(options, sort_keys=True),
         "seconds": training.seconds,
+        "first_step_seconds": training.first_step_seconds,
+        "execution": "+".join(training.executions),
+        "peak_device_bytes": torch.cuda.max_memory_allocated(place.device)
+        if place.device.startswith("cuda")
+        else None,
         "device": device_name(torch.device(place.device)),
         "threads": place.threads,
         "versions": json.dumps(place.versions, sort_keys=True),

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from boss.errors import InputError, choose
 
-# How a training step is executed: operation by operation, compiled by torch's compiler, captured
-# as a CUDA graph, or both; or what is fastest on the device.
-EXECUTIONS = ("auto", "eager", "compiled", "graph", "compiled-graph")
+# How a training step is executed (`boss.step`): operation by operation, compiled by torch's
+# compiler, captured as a CUDA graph, or both.
+EXECUTIONS = ("eager", "compiled", "graph", "compiled-graph")
 LIBRARIES = ("boss-ssl", "torch", "torchvision", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
@@ -27,7 +27,7 @@ class Place:
     data: Path | None = None  # a folder of data sets, or one of your own
     device: str = "cpu"
     threads: int = 1
-    execution: str = "auto"  # one of EXECUTIONS; `execution_of` says what auto comes to
+    execution: str = "auto"  # or one of EXECUTIONS; `execution_of` says what auto comes to
     checkpoint_seconds: float = 60.0
     keep_networks: bool = False  # store the last teacher of each run, for embeddings and the like
     versions: dict[str, str] = field(default_factory=dict)
@@ -51,12 +51,12 @@ def threads_of(devices: Sequence[str]) -> int:
 
 
 def execution_of(place: Place) -> str:
-    """How training steps are executed there: one of EXECUTIONS, but never "auto".
+    """How training steps are executed there, one of EXECUTIONS.
 
     Raises:
         InputError: there is no such execution, or none on this device.
     """
-    choose(place.execution, dict.fromkeys(EXECUTIONS), what="execution of steps")
+    choose(place.execution, dict.fromkeys(("auto", *EXECUTIONS)), what="execution of steps")
     on_gpu = place.device.startswith("cuda")
     if place.execution == "auto":
         return "compiled-graph" if on_gpu else "eager"

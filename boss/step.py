@@ -26,9 +26,9 @@ from boss.algorithms import Algorithm, Batch, Context, StepLoss
 from boss.augment import CTADraws, CTAugment, StrongDraws, ViewDraws, Views, WeakDraws, to_float
 from boss.evaluate import forward_in
 from boss.losses import at_least_single
+from boss.place import EXECUTIONS
 from boss.training import TrainConfig, Training, TrainingData
 
-EXECUTIONS = ("eager", "compiled", "graph", "compiled-graph")
 # Steps before a graph is recorded: they allocate the optimizer's state and compile.
 WARMUP_STEPS = 3
 
@@ -60,7 +60,7 @@ class Step:
     Args:
         training: at the step to go on from.
         data: on the device of the networks.
-        execution: one of `EXECUTIONS`; those with a graph need a CUDA device.
+        execution: one of `boss.place.EXECUTIONS`; those with a graph need a CUDA device.
         capture: turns a function without arguments into one that does the same on the same
             addresses, given the generators that it draws from.
     """

@@ -1,7 +1,7 @@
 """The training loop, written out in full, in reading order.
 
 What happens within a step stands in `boss.step`, what a training consists of in `boss.training`.
-Nothing inside a step waits for the device; the sums behind the logs stay there until an evaluation
+No step but the first waits for the device; the sums behind the logs stay there until an evaluation
 copies them once.
 """
 
@@ -9,6 +9,8 @@ import math
 import time
 from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from boss.evaluate import Evaluation, evaluate
 from boss.seeds import EpochOrder
@@ -24,6 +26,7 @@ def train(
     key: tuple[object, ...],
     execution: str = "eager",
     capture: Capture | None = None,
+    since: float | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     report: Callable[[Training], None] = lambda training: None,
 ) -> bool:
@@ -32,8 +35,10 @@ def train(
     Args:
         training: changed in place.
         key: of the order of the unlabeled images, `Run.stream_key`.
-        execution: of the steps, one of `boss.step.EXECUTIONS`.
+        execution: of the steps, one of `boss.place.EXECUTIONS`.
         capture: see `boss.step.Step`.
+        since: the `time.perf_counter()` from which to count the seconds to the end of the first
+            step; None: this call.
         should_stop: asked before every step.
         report: called after every step (progress, checkpoints). It must leave `training` alone.
 
@@ -49,7 +54,11 @@ def train(
     evaluation_steps = config.evaluation_steps()
     step = Step(training, data, config, execution, capture)
 
-    began = time.perf_counter() - training.seconds
+    if training.executions[-1:] != [execution]:
+        training.executions.append(execution)
+
+    now = time.perf_counter()
+    since, began = now if since is None else since, now - training.seconds
     while training.step < config.num_steps:
         if should_stop():
             training.totals.check_finite()
@@ -57,6 +66,10 @@ def train(
             return False
         step(training.step, order[training.step])
         training.step += 1
+        if training.first_step_seconds is None:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            training.first_step_seconds = time.perf_counter() - since
         if training.step in evaluation_steps:
             training.totals.check_finite()
             _record(training, data, config)

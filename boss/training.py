@@ -141,7 +141,7 @@ class Training:
     )
     _PLAIN: ClassVar[tuple[str, ...]] = (
         *("step", "seconds", "evaluations", "class_evaluations", "rates"),
-        *("best_accuracy", "best_weights"),
+        *("best_accuracy", "best_weights", "executions", "first_step_seconds"),
     )
     student: nn.Module
     teacher: nn.Module
@@ -159,6 +159,8 @@ class Training:
     # uses but the runs that are to show its effect.
     best_accuracy: float = -1.0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+    executions: list[str] = field(default_factory=list)  # how its steps were, in order
+    first_step_seconds: float | None = None  # see `boss.train.train`
 
     def state_dict(self) -> dict[str, Any]:
         """A copy-free view of the state, of plain types and tensors."""

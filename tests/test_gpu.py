@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map
 from boss.algorithms import ALGORITHMS, build
 from boss.augment import RandAugment, Weak, to_float
 from boss.execute import Stop, execute, in_child
-from boss.place import Place
+from boss.place import EXECUTIONS, Place
 from boss.seeds import stream
-from boss.step import EXECUTIONS, WARMUP_STEPS
+from boss.step import WARMUP_STEPS
 from boss.store import Store
 
 from .test_execute import Recorder

@@ -33,8 +33,7 @@ from boss.bench.steps import Trainer, images_of, kernel_seconds, of_precision, w
 from boss.data import Dataset
 from boss.errors import InputError, choose
 from boss.perform import check, configure_torch, device_name
-from boss.place import Place, commit, num_cores, versions
-from boss.step import EXECUTIONS
+from boss.place import EXECUTIONS, Place, commit, num_cores, versions
 from boss.study import Run
 from boss.training import TrainingData
 

@@ -43,7 +43,7 @@ class Trainer:
     evaluations: the order of the unlabeled images is drawn, too.
 
     Args:
-        execution: one of `boss.step.EXECUTIONS`.
+        execution: one of `boss.place.EXECUTIONS`.
     """
 
     def __init__(
