@@ -45,20 +45,35 @@ def mixing_coefficients(num: int, alpha: float, generator: torch.Generator) -> T
     return difference.abs().sigmoid()
 
 
-def mix(values: Tensor, partners: Tensor, coefficient: Tensor) -> Tensor:
-    """coefficient * values + (1 - coefficient) * partners, example by example.
+def draw_mixing(num: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """How `mix` mixes the examples of a step: a random permutation, and coefficients.
+
+    Args:
+        num: N.
+        alpha: of `mixing_coefficients`.
+        generator: draws, where it is.
+
+    Returns:
+        The partner of each example (N,), its own share (N,).
+    """
+    partner = torch.randperm(num, generator=generator, device=generator.device)
+    return partner, mixing_coefficients(num, alpha, generator)
+
+
+def mix(values: Tensor, partner: Tensor, coefficient: Tensor) -> Tensor:
+    """coefficient * values + (1 - coefficient) * values[partner], example by example.
 
     Args:
         values: images or distributions over classes (N, ...).
-        partners: what each is mixed with (N, ...).
+        partner: which example each is mixed with (N,).
         coefficient: in [0, 1] (N,).
 
     Returns:
         (N, ...), of the type of `values`.
 
-    >>> mix(torch.tensor([[8.0], [0.0]]), torch.tensor([[0.0], [8.0]]), torch.tensor([0.75, 1.0]))
+    >>> mix(torch.tensor([[8.0], [0.0]]), torch.tensor([1, 0]), torch.tensor([0.75, 1.0]))
     tensor([[6.],
             [0.]])
     """
     weight = coefficient.to(values.dtype).view(-1, *[1] * (values.ndim - 1))
-    return weight * values + (1 - weight) * partners
+    return weight * values + (1 - weight) * values[partner]

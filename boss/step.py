@@ -190,7 +190,7 @@ class Step:
             student=training.student,
             teacher=training.teacher,
             progress=self._progress,
-            generator=training.streams["algorithm"],
+            draws=training.algorithm.draw(batch, training.streams["algorithm"]),
         )
         return self._losses(training.algorithm, batch, context, self.config.precision)
 

@@ -19,7 +19,8 @@ from boss.errors import InputError
 from boss.losses import at_least_single
 from boss.methods import METHODS
 from boss.seeds import stream
-from tests.test_contract import NoSynchronization, batch_of, context_of, network, total
+from tests import test_contract
+from tests.test_contract import NoSynchronization, batch_of, network, total
 
 # 12 images: their predicted classes, 6 + 3 + 2 + 1, and confidences
 TOY_LABEL = [0] * 6 + [1] * 3 + [2] * 2 + [3]
@@ -253,7 +254,7 @@ def test_balance_refuses_what_it_does_not_know():
 def loss_of(x, y, weak, strong, **options):
     """The loss of a network that returns its input: images are the logits."""
     batch = Batch(x, torch.tensor(y), (weak, strong), torch.arange(len(weak)))
-    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), stream(0))
+    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), ())
     return build("boss", options).loss(batch, context)
 
 
@@ -310,7 +311,7 @@ def test_without_balance_the_algorithm_is_fixmatch(digits, threshold, average_ov
     results = []
     for algorithm in (build("fixmatch", options), build("boss", options | plain)):
         student = network()
-        losses = algorithm.loss(batch_of(digits, algorithm), context_of(student))
+        losses = test_contract.loss_of(algorithm, batch_of(digits, algorithm), student)
         if average_over == "used" and len(results) == 0:
             # FixMatch over those used alone is FixMatch with another weight.
             factor = losses.used.numel() / losses.used.sum()
@@ -330,7 +331,8 @@ def test_every_kind_of_weight_is_another_gradient(digits):
     gradients = {}
     for weigh_by in WEIGH_BY:
         algorithm, student = build("boss", {"weigh_by": weigh_by}), network()
-        total(algorithm.loss(batch_of(digits, algorithm), context_of(student))).backward()
+        batch = batch_of(digits, algorithm)
+        total(test_contract.loss_of(algorithm, batch, student)).backward()
         gradients[weigh_by] = torch.cat([p.grad.flatten() for p in student.parameters()])
     assert len({tuple(g.tolist()) for g in gradients.values()}) == len(WEIGH_BY)
 
@@ -355,7 +357,7 @@ def test_half_precision_logits_are_counted_in_single(dtype, weigh_by):
 def test_each_batch_counts_for_itself():
     other = BY_HAND | {"weak": BY_HAND["weak"].flip(1)}
     algorithm = build("boss", {})
-    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), stream(0))
+    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), ())
     losses = []
     for case in (BY_HAND, other, BY_HAND):
         views = (case["weak"], case["strong"])

@@ -198,8 +198,13 @@ class Linear(nn.Module):
         return self.classify(self.features(x))
 
 
-def context_of(student, progress=0.5):
-    return Context(student, make_teacher(student), torch.tensor(progress), stream("algorithm"))
+def context_of(algorithm, batch, student, generator=None):
+    draws = algorithm.draw(batch, generator or stream("algorithm"))
+    return Context(student, make_teacher(student), torch.tensor(0.5), draws)
+
+
+def loss_of(algorithm, batch, student):
+    return algorithm.loss(batch, context_of(algorithm, batch, student))
 
 
 def total(losses):
@@ -220,7 +225,7 @@ def test_every_algorithm_has_a_row_here():
 
 def test_a_gradient_reaches_every_parameter(name, digits):
     algorithm, student = made(name), network()
-    total(algorithm.loss(batch_of(digits, algorithm), context_of(student))).backward()
+    total(loss_of(algorithm, batch_of(digits, algorithm), student)).backward()
     for key, parameter in [*student.named_parameters(), *algorithm.named_parameters()]:
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
@@ -228,9 +233,10 @@ def test_a_gradient_reaches_every_parameter(name, digits):
 
 def test_the_teacher_is_left_alone(name, digits):
     algorithm, student = made(name), network()
-    context = context_of(student)
+    batch = batch_of(digits, algorithm)
+    context = context_of(algorithm, batch, student)
     before = copy.deepcopy(list(context.teacher.parameters()))
-    total(algorithm.loss(batch_of(digits, algorithm), context)).backward()
+    total(algorithm.loss(batch, context)).backward()
     for old, new in zip(before, context.teacher.parameters(), strict=True):
         assert torch.equal(old, new)
         assert new.grad is None
@@ -242,7 +248,7 @@ def test_targets_carry_no_gradient(name, digits):
     if not algorithm.views:
         pytest.skip("no targets")
     batch = batch_of(digits, algorithm, requires_grad=True)
-    losses = algorithm.loss(batch, context_of(Linear()))
+    losses = loss_of(algorithm, batch, Linear())
     assert losses.used.sum() > 0
     total(losses).backward()
     expected = {"none": torch.zeros(B * MU) > 0, "used": losses.used > 0, "all": losses.used >= 0}
@@ -257,15 +263,15 @@ def test_the_global_random_state_has_no_say(name, digits):
         torch.manual_seed(seed)
         algorithm = made(name)
         batch = batch_of(digits, algorithm)
-        results.append(total(algorithm.loss(batch, context_of(network()))).item())
+        results.append(total(loss_of(algorithm, batch, network())).item())
     assert results[0] == results[1]
 
 
 def test_nothing_waits_for_the_device(name, digits):
     algorithm, student = made(name), network()
-    batch, context = batch_of(digits, algorithm), context_of(student)
+    batch = batch_of(digits, algorithm)
     with NoSynchronization():
-        total(algorithm.loss(batch, context)).backward()
+        total(loss_of(algorithm, batch, student)).backward()
 
 
 def test_the_detector_of_synchronization_detects():
@@ -286,7 +292,8 @@ def test_the_detector_of_synchronization_detects():
 
 def test_running_statistics_come_from_one_pass(name, digits):
     algorithm, student = made(name), network()
-    batch, context = batch_of(digits, algorithm), context_of(student)
+    batch = batch_of(digits, algorithm)
+    context = context_of(algorithm, batch, student)
     passes = []  # images, and whether the statistics moved
     before = [student.norm.running_mean.clone()]
 
@@ -326,11 +333,12 @@ def test_running_statistics_come_from_one_pass(name, digits):
 def test_every_hyperparameter_matters(name, digits):
     def gradient(options):
         algorithm, student = made(name, options), network()
-        batch, context = batch_of(digits, algorithm), context_of(student)
+        batch, generator = batch_of(digits, algorithm), stream("algorithm")
         optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
         for _ in range(case.steps):
             optimizer.step()
             optimizer.zero_grad()
+            context = context_of(algorithm, batch, student, generator)
             total(algorithm.loss(batch, context)).backward()
         return torch.cat([p.grad.flatten() for p in student.parameters()])
 
@@ -342,7 +350,7 @@ def test_every_hyperparameter_matters(name, digits):
 
 def test_shapes_and_types(name, digits):
     algorithm = made(name)
-    losses = algorithm.loss(batch_of(digits, algorithm), context_of(network()))
+    losses = loss_of(algorithm, batch_of(digits, algorithm), network())
     num = B * MU if algorithm.views else 0
     assert losses.supervised.shape == losses.unsupervised.shape == ()
     assert losses.pseudo_label.shape == losses.used.shape == (num,)
@@ -355,7 +363,7 @@ def test_half_precision_logits_give_single_precision_losses(name, digits):
     batch = batch_of(digits, algorithm)
     batch = batch._replace(x=batch.x.float(), u=tuple(u.float() for u in batch.u))
     with torch.autocast("cpu", torch.bfloat16):
-        losses = algorithm.loss(batch, context_of(student))
+        losses = loss_of(algorithm, batch, student)
     assert losses.supervised.dtype == losses.unsupervised.dtype == torch.float32
 
 

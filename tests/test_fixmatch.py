@@ -9,7 +9,6 @@ from torch import nn
 from boss.algorithms import Batch, Context, build
 from boss.algorithms.fixmatch import pseudo_labels
 from boss.errors import InputError
-from boss.seeds import stream
 
 
 def logits_of(*probs):
@@ -19,7 +18,7 @@ def logits_of(*probs):
 def loss_of(x, y, weak, strong, **options):
     """The loss of a network that returns its input: images are the logits."""
     batch = Batch(x, torch.tensor(y), (weak, strong), torch.arange(len(weak)))
-    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), stream(0))
+    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), ())
     return build("fixmatch", options).loss(batch, context)
 
 
@@ -109,7 +108,7 @@ def test_bad_options(options, message):
 def test_supervised_smoothing_by_hand():
     x = logits_of([0.5, 0.25, 0.25])
     batch = Batch(x, torch.tensor([0]), (), torch.arange(0))
-    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), stream(0))
+    context = Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), ())
     loss = build("supervised", {"smoothing": 0.3}).loss(batch, context).supervised
     # 0.3 is spread over three classes: .8, .1 and .1.
     assert loss.item() == pytest.approx(0.8 * math.log(2) + 0.2 * math.log(4))

@@ -33,9 +33,7 @@ def step(algorithm, weak, strong=None, x=None, y=(0,)):
     uniform = torch.zeros_like(weak)
     x, strong = uniform[:1] if x is None else x, uniform if strong is None else strong
     batch = Batch(x, torch.tensor(y), (weak, strong), torch.arange(len(weak)))
-    return algorithm.loss(
-        batch, Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), stream(0))
-    )
+    return algorithm.loss(batch, Context(nn.Identity(), nn.Identity(), torch.tensor(0.0), ()))
 
 
 def test_by_hand():

@@ -8,7 +8,6 @@ from torch import nn
 
 from boss.algorithms import Batch, Context, build
 from boss.errors import InputError
-from boss.seeds import stream
 from boss.training import make_teacher
 
 
@@ -31,7 +30,7 @@ def loss_of(x, y, view1, view2, progress=1.0, student=None, teacher=None, **opti
     """The loss of networks that return their input: images are the logits."""
     batch = Batch(x, torch.tensor(y), (view1, view2), torch.arange(len(view1)))
     networks = student or nn.Identity(), teacher or nn.Identity()
-    context = Context(*networks, torch.tensor(progress), stream(0))
+    context = Context(*networks, torch.tensor(progress), ())
     return build("mean_teacher", options).loss(batch, context)
 
 
@@ -130,7 +129,7 @@ def test_half_precision_leaves_every_weight_its_gradient():
     student = nn.Linear(2, 2)
     batch = Batch(torch.ones(2, 2), torch.tensor([0, 1]), (torch.ones(2, 2), torch.eye(2)),
                   torch.arange(2))  # fmt: skip
-    context = Context(student, make_teacher(student), torch.tensor(0.5), stream(0))
+    context = Context(student, make_teacher(student), torch.tensor(0.5), ())
     with torch.autocast("cpu", torch.bfloat16):
         losses = build("mean_teacher", {}).loss(batch, context)
     gradients = torch.autograd.grad(losses.unsupervised, list(student.parameters()))

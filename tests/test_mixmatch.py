@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from boss.algorithms import Batch, Context, build, mixmatch
+from boss.algorithms import Batch, Context, build
 from boss.algorithms.mixmatch import separate_passes
 from boss.errors import InputError
 from boss.mixup import mixing_coefficients
@@ -41,12 +41,10 @@ def batch_of(num_labeled, ratio, seed=0):
     return Batch(x, y, tuple(u), torch.arange(ratio * num_labeled))
 
 
-def context_of(network, progress=1.0, seed="algorithm"):
-    return Context(network, network, torch.tensor(progress), stream(seed))
-
-
-def loss_of(network, batch, progress=1.0, seed="algorithm", **options):
-    return build("mixmatch", options).loss(batch, context_of(network, progress, seed))
+def loss_of(network, batch, progress=1.0, seed="algorithm", draws=None, **options):
+    algorithm = build("mixmatch", options)
+    draws = algorithm.draw(batch, stream(seed)) if draws is None else draws
+    return algorithm.loss(batch, Context(network, network, torch.tensor(progress), draws))
 
 
 def interleaved_by_loop(parts):
@@ -96,14 +94,13 @@ def loss_by_loop(network, batch, coefficients, partners, temperature, weight):
     return supervised, weight * unlabeled, [q.argmax().item() for q in sharpened]
 
 
-def test_by_hand(monkeypatch):
+def test_by_hand():
     """One image each of x, u1 and u2; images are logits, so mixtures are geometric means."""
-    monkeypatch.setattr(torch, "randperm", lambda *args, **options: torch.tensor([1, 2, 0]))
     shares = torch.tensor([0.75, 1.0, 0.5], dtype=torch.float64)
-    monkeypatch.setattr(mixmatch, "mixing_coefficients", lambda *args: shares)
+    draws = torch.tensor([1, 2, 0]), shares
     x, u1, u2 = logits_of([0.5, 0.5]), logits_of([0.8, 0.2]), logits_of([0.4, 0.6])
     batch = Batch(x, torch.tensor([0]), (u1, u2), torch.tensor([0]))
-    losses = loss_of(nn.Identity(), batch, progress=1 / 128)  # half of the ramp
+    losses = loss_of(nn.Identity(), batch, progress=1 / 128, draws=draws)  # half of the ramp
     q = 0.6**2 / (0.6**2 + 0.4**2)  # the mean guess is .6, .4
     # x' = .75 x + .25 u1: odds 4^.25; its target is .75 of class 0 and .25 of q.
     p = math.sqrt(2) / (1 + math.sqrt(2))
@@ -189,14 +186,13 @@ def test_the_first_pass_of_mixtures_alone_moves_the_running_statistics():
     assert network[1].num_batches_tracked == 1
 
 
-def test_targets_carry_no_gradient(monkeypatch):
+def test_targets_carry_no_gradient():
     """Nothing mixed, the unlabeled images are known only by their guesses: no way back to them."""
-    ones = torch.ones(9, dtype=torch.float64)
-    monkeypatch.setattr(mixmatch, "mixing_coefficients", lambda *args: ones)
+    draws = torch.randperm(9, generator=stream("partners")), torch.ones(9, dtype=torch.float64)
     batch = batch_of(3, 1)
     scale = torch.ones((), dtype=torch.float64, requires_grad=True)
     network = Scaled(scale)
-    loss_of(network, batch).unsupervised.backward()
+    loss_of(network, batch, draws=draws).unsupervised.backward()
     u = torch.cat(batch.u)[:, :K]
     mean = (batch.u[0][:, :K].softmax(1) + batch.u[1][:, :K].softmax(1)) / 2
     target = (mean**2 / (mean**2).sum(1, keepdim=True)).repeat(2, 1)

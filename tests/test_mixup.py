@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from boss.errors import InputError
-from boss.mixup import check_alpha, mix, mixing_coefficients
+from boss.mixup import check_alpha, draw_mixing, mix, mixing_coefficients
 from boss.seeds import stream
 
 
@@ -56,11 +56,19 @@ def test_coefficients_are_drawn_from_the_generator_alone():
     assert first.dtype == torch.float64
 
 
+def test_partners_are_drawn_before_coefficients():
+    partner, coefficient = draw_mixing(8, 0.5, stream("mixing"))
+    generator = stream("mixing")
+    assert torch.equal(partner, torch.randperm(8, generator=generator))
+    assert torch.equal(coefficient, mixing_coefficients(8, 0.5, generator))
+
+
 def test_examples_are_mixed_one_by_one():
     generator = torch.Generator().manual_seed(0)
     images, partners = torch.randn(2, 5, 3, 4, 4, generator=generator)
     coefficient = torch.tensor([0.5, 0.625, 0.75, 0.875, 1.0], dtype=torch.float64)
-    found = mix(images, partners, coefficient)
+    both = torch.cat([images, partners])
+    found = mix(both, torch.arange(10).roll(5), coefficient.repeat(2))[:5]
     for i, share in enumerate([0.5, 0.625, 0.75, 0.875, 1.0]):
         expected = (
             np.float32(share) * images[i].numpy() + np.float32(1 - share) * partners[i].numpy()
@@ -72,7 +80,7 @@ def test_examples_are_mixed_one_by_one():
 
 def test_targets_are_mixed_by_hand():
     targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    found = mix(targets, targets.flip(0), torch.tensor([0.75, 1.0]))
+    found = mix(targets, torch.tensor([1, 0]), torch.tensor([0.75, 1.0]))
     assert found.tolist() == [[0.75, 0.25], [0.0, 1.0]]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from boss.algorithms import Batch, Context, Sizes, build, remixmatch
+from boss.algorithms import Batch, Context, Sizes, build
 from boss.algorithms.remixmatch import align, quarter_turns, separate_passes
 from boss.errors import InputError
 from boss.mixup import mixing_coefficients
@@ -71,8 +71,9 @@ def made(sizes=SIZES, **options):
     return algorithm.double()
 
 
-def context_of(network, progress=1.0, generator=None):
-    return Context(network, network, torch.tensor(progress), generator or stream("algorithm"))
+def loss_of(algorithm, batch, network, progress=1.0, generator=None, draws=None):
+    draws = algorithm.draw(batch, generator or stream("algorithm")) if draws is None else draws
+    return algorithm.loss(batch, Context(network, network, torch.tensor(progress), draws))
 
 
 def softmax(row):
@@ -179,7 +180,7 @@ def test_equals_a_plain_loop_over_several_batches(num_labeled, ratio, options):
     num_views = 1 + options["num_strong"]
     for step in range(7):
         batch = batch_of(num_labeled, ratio, num_views, step)
-        losses = algorithm.loss(batch, context_of(network, generator=generator))
+        losses = loss_of(algorithm, batch, network, generator=generator)
         num = (1 + num_views * ratio) * num_labeled
         turns = torch.randint(4, (ratio * num_labeled,), generator=same).tolist()
         partners = torch.randperm(num, generator=same).tolist()
@@ -201,11 +202,9 @@ def test_equals_a_plain_loop_over_several_batches(num_labeled, ratio, options):
         torch.testing.assert_close(a.grad, b.grad)
 
 
-def test_by_hand(monkeypatch):
+def test_by_hand():
     """One image each of x, weak and strong, 4 classes, nothing mixed, turned once."""
-    ones = torch.ones(3, dtype=torch.float64)
-    monkeypatch.setattr(remixmatch, "mixing_coefficients", lambda *args: ones)
-    monkeypatch.setattr(torch, "randint", lambda *args, **options: torch.tensor([1]))
+    draws = torch.tensor([1]), torch.tensor([1, 2, 0]), torch.ones(3, dtype=torch.float64)
     algorithm = made(Sizes(K, 4, 100))
     with torch.no_grad():
         algorithm.rotation.weight.copy_(torch.eye(4))  # the pixels are its logits, too
@@ -214,7 +213,7 @@ def test_by_hand(monkeypatch):
     x, weak = images_of([0.25, 0.25, 0.25, 0.25]), images_of([0.2, 0.4, 0.2, 0.2])
     strong = images_of([0.1, 0.2, 0.3, 0.4])
     batch = Batch(x, torch.tensor([2]), (weak, strong), torch.tensor([0]))
-    losses = algorithm.loss(batch, context_of(Pixels(), progress=1 / 128))  # half of the ramp
+    losses = loss_of(algorithm, batch, Pixels(), progress=1 / 128, draws=draws)  # half of the ramp
     # Aligned: .2 * 2, .4 / 2, .2, .2; sharpened: their squares, of .28.
     q = [0.16 / 0.28, 0.04 / 0.28, 0.04 / 0.28, 0.04 / 0.28]
 
@@ -252,7 +251,7 @@ def test_the_first_guess_is_the_sharpened_prediction():
     algorithm, network = made(), Network()
     batch = batch_of(4, 2, 2)
     theirs = copy.deepcopy(network)
-    labels = algorithm.loss(batch, context_of(network)).pseudo_label
+    labels = loss_of(algorithm, batch, network).pseudo_label
     expected = theirs(batch.u[0]).softmax(1)
     assert torch.equal(labels, expected.argmax(1))
     found = algorithm.predictions.mean(0)
@@ -264,7 +263,7 @@ def test_the_last_pass_alone_moves_the_running_statistics():
     batch = batch_of(5, 2, 3)
     seen = []
     network.embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    algorithm.loss(batch, context_of(network))
+    loss_of(algorithm, batch, network)
     assert [len(images) for images in seen] == [10, 10, 10] + [5] * 7
     assert torch.equal(seen[0], batch.u[0].flatten(1))
     assert torch.equal(seen[1], batch.u[1].flatten(1))  # the first strong view, not the second
@@ -305,7 +304,7 @@ def test_images_are_turned_at_random_and_each_by_itself():
     network.embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     for step in range(20):
         batch = batch_of(4, 5, 2, step)
-        algorithm.loss(batch, context_of(network, generator=generator))
+        loss_of(algorithm, batch, network, generator=generator)
         turned = [quarter_turns(batch.u[1], torch.full((20,), k)).flatten(1) for k in range(4)]
         counts += torch.stack([(t == seen[2]).all(1) for t in turned]).sum(1)
         seen.clear()
@@ -313,13 +312,13 @@ def test_images_are_turned_at_random_and_each_by_itself():
     assert counts.min() > 70
 
 
-def test_targets_carry_no_gradient(monkeypatch):
+def test_targets_carry_no_gradient():
     """Nothing mixed, the weak view is known only by its guesses."""
-    ones = torch.ones(9, dtype=torch.float64)
-    monkeypatch.setattr(remixmatch, "mixing_coefficients", lambda *args: ones)
     algorithm, batch = made(Sizes(K, 4, 100), mixed_weight=0.0), batch_of(3, 1, 2)
+    turns, partner, coefficient = algorithm.draw(batch, stream("algorithm"))
+    draws = turns, partner, torch.ones_like(coefficient)
     weak, strong = (view.clone().requires_grad_() for view in batch.u)
-    losses = algorithm.loss(batch._replace(u=(weak, strong)), context_of(Pixels()))
+    losses = loss_of(algorithm, batch._replace(u=(weak, strong)), Pixels(), draws=draws)
     losses.unsupervised.backward()
     assert not weak.grad.any()
     assert strong.grad.flatten(1).any(1).all()
@@ -329,7 +328,7 @@ def test_the_ramp_leaves_the_rotation_alone():
     network, batch = Network(), batch_of(4, 2, 2)
 
     def unsupervised(progress, **options):
-        return made(**options).loss(batch, context_of(network, progress)).unsupervised.item()
+        return loss_of(made(**options), batch, network, progress).unsupervised.item()
 
     rotation = unsupervised(1.0, mixed_weight=0.0, strong_weight=0.0)
     assert rotation > 0
@@ -358,7 +357,7 @@ def test_state_is_saved_and_continued_in_place():
     buffers = {name: buffer.data_ptr() for name, buffer in algorithm.named_buffers()}
     assert buffers.keys() == {"p_data", "predictions"}
     for step in range(2):
-        algorithm.loss(batch_of(4, 1, 2, step), context_of(network))
+        loss_of(algorithm, batch_of(4, 1, 2, step), network)
     assert {name: b.data_ptr() for name, b in algorithm.named_buffers()} == buffers
     assert not any(b.requires_grad for b in algorithm.buffers())
     other = made(history=3)
@@ -372,7 +371,7 @@ def test_state_is_saved_and_continued_in_place():
 
 
 def total(algorithm, batch, network):
-    losses = algorithm.loss(batch, context_of(network))
+    losses = loss_of(algorithm, batch, network)
     return (losses.supervised + losses.unsupervised).item()
 
 
@@ -380,8 +379,8 @@ def test_the_same_generator_gives_the_same_loss():
     results = []
     for seed, key in ((1, "a"), (2, "a"), (1, "b")):
         torch.manual_seed(seed)
-        algorithm, context = made(), context_of(Network(), generator=stream(key))
-        results.append(algorithm.loss(batch_of(4, 1, 2), context).supervised.item())
+        losses = loss_of(made(), batch_of(4, 1, 2), Network(), generator=stream(key))
+        results.append(losses.supervised.item())
     assert results[0] == results[1] != results[2]
 
 
@@ -391,7 +390,7 @@ def test_guesses_in_half_precision_do_not_cut_the_gradient_off():
     batch = batch_of(6, 1, 2)
     batch = batch._replace(x=batch.x.float(), u=tuple(u.float() for u in batch.u))
     with torch.autocast("cpu", torch.bfloat16):
-        losses = algorithm.loss(batch, context_of(network))
+        losses = loss_of(algorithm, batch, network)
     losses.unsupervised.backward()
     assert losses.unsupervised.dtype == torch.float32
     trained = [*network.parameters(), *algorithm.parameters()]

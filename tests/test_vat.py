@@ -34,8 +34,10 @@ def linear(*rows):
 
 def loss_of(x, y, u, student, progress=1.0, generator=None, **options):
     batch = Batch(x, torch.tensor(y), (u,), torch.arange(len(u)))
-    context = Context(student, nn.Identity(), torch.tensor(progress), generator or stream(0))
-    return build("vat", options).loss(batch, context)
+    algorithm = build("vat", options)
+    draws = algorithm.draw(batch, generator or stream(0))
+    context = Context(student, nn.Identity(), torch.tensor(progress), draws)
+    return algorithm.loss(batch, context)
 
 
 def softmax(logits):

@@ -4,7 +4,11 @@ Dimensions: B labeled images, U unlabeled images per view, C channels, H x W pix
 
 An algorithm is given the networks and owns its forward passes; the trainer owns everything else:
 the loop, the optimizer, the data, the logs, the checkpoints. State that an algorithm keeps between
-steps is a buffer, a head that it trains beside the student a submodule: both are saved and resumed.
+steps is a buffer, changed in place, a head that it trains beside the student a submodule: both are
+saved and resumed.
+
+A step is drawn first and computed then. So the computing can be compiled, which no generator can,
+and captured as a CUDA graph, which repeats it on the same memory and never asks the host again.
 """
 
 import abc
@@ -33,7 +37,7 @@ class Context(NamedTuple):
     student: nn.Module  # images -> logits, in training mode
     teacher: nn.Module  # moving average of the student, in evaluation mode, without gradients
     progress: Tensor  # share of the training done, in [0, 1), a scalar on the device
-    generator: torch.Generator  # for the algorithm's own draws
+    draws: tuple[Tensor, ...]  # what `Algorithm.draw` returned for this step
 
 
 class StepLoss(NamedTuple):
@@ -70,6 +74,21 @@ class Algorithm(nn.Module, abc.ABC):
             generator: draws initial weights, on the CPU.
         """
 
+    def draw(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """The algorithm's own draws for a step. Most have none.
+
+        Args:
+            generator: draws, on the device.
+
+        Returns:
+            Of shapes that depend on those of the batch alone.
+        """
+        return ()
+
     @abc.abstractmethod
     def loss(self, batch: Batch, context: Context) -> StepLoss:
-        """The losses of one step: fixed shapes, nothing that waits for the device."""
+        """The losses of one step: fixed shapes, nothing that waits for the device.
+
+        A function of the batch, the context, the parameters and the buffers. From step to step only
+        buffers change, and in place: at the same addresses, and nothing on the host.
+        """

@@ -19,7 +19,7 @@ from boss.losses import (
     sharpen,
     squared_error,
 )
-from boss.mixup import check_alpha, mix, mixing_coefficients
+from boss.mixup import check_alpha, draw_mixing, mix
 
 
 @final
@@ -78,18 +78,22 @@ class MixMatch(Algorithm):
         self.unlabeled_weight = unlabeled_weight
         self.rampup = rampup
 
+    def draw(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Partners and coefficients of the mixtures, each (N,)."""
+        num = len(batch.x) + sum(len(u) for u in batch.u)
+        return draw_mixing(num, self.alpha, generator)
+
     def loss(self, batch: Batch, context: Context) -> StepLoss:
-        student, generator, num_labeled = context.student, context.generator, len(batch.x)
+        student, num_labeled = context.student, len(batch.x)
+        partner, coefficient = context.draws
         with torch.no_grad(), frozen_statistics(student):
             first, second = (at_least_single(student(u)).softmax(dim=1) for u in batch.u)
         guess = sharpen((first + second) / 2, self.temperature)  # (U, K)
 
         images = torch.cat([batch.x, *batch.u])  # (N, C, H, W)
         targets = torch.cat([one_hot(batch.y, guess.shape[1], guess.dtype), guess, guess])  # (N, K)
-        partner = torch.randperm(len(images), generator=generator, device=generator.device)
-        coefficient = mixing_coefficients(len(images), self.alpha, generator)
-        images = mix(images, images[partner], coefficient)
-        targets = mix(targets, targets[partner], coefficient)
+        images = mix(images, partner, coefficient)
+        targets = mix(targets, partner, coefficient)
 
         logits = at_least_single(separate_passes(student, images, num_labeled))  # (N, K)
         supervised = cross_entropy(logits[:num_labeled], targets[:num_labeled]).mean()

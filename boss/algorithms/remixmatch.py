@@ -13,7 +13,7 @@ from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
 from boss.errors import InputError
 from boss.forward import frozen_statistics, interleave
 from boss.losses import at_least_single, cross_entropy, linear_rampup, one_hot, sharpen
-from boss.mixup import check_alpha, mix, mixing_coefficients
+from boss.mixup import check_alpha, draw_mixing, mix
 from boss.models.wide_resnet import initialize_linear
 
 DATA_DECAY = 0.999
@@ -125,11 +125,16 @@ class ReMixMatch(Algorithm):
         self.rotation = nn.Linear(sizes.num_features, 4)
         initialize_linear(self.rotation, generator)
 
+    def draw(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Quarter turns (U,); partners and coefficients of the mixtures, each (N,)."""
+        num_turned, num = len(batch.u[1]), len(batch.x) + sum(len(u) for u in batch.u)
+        turns = torch.randint(4, (num_turned,), generator=generator, device=generator.device)
+        return turns, *draw_mixing(num, self.alpha, generator)
+
     def loss(self, batch: Batch, context: Context) -> StepLoss:
-        student, generator, num_labeled = context.student, context.generator, len(batch.x)
-        device = generator.device
+        student, num_labeled = context.student, len(batch.x)
+        turns, partner, coefficient = context.draws
         weak, strong, *_ = batch.u
-        turns = torch.randint(4, (len(strong),), generator=generator, device=device)
         with frozen_statistics(student):
             with torch.no_grad():
                 probs = at_least_single(student(weak)).softmax(dim=1)  # (U, K)
@@ -141,10 +146,8 @@ class ReMixMatch(Algorithm):
 
         images = torch.cat([batch.x, *batch.u])  # (N, C, H, W)
         targets = torch.cat([labels, *[guess] * len(batch.u)])  # (N, K)
-        partner = torch.randperm(len(images), generator=generator, device=device)
-        coefficient = mixing_coefficients(len(images), self.alpha, generator)
-        images = mix(images, images[partner], coefficient)
-        targets = mix(targets, targets[partner], coefficient)
+        images = mix(images, partner, coefficient)
+        targets = mix(targets, partner, coefficient)
 
         logits = separate_passes(student, images, num_labeled)  # (N, K)
         mixed = cross_entropy(logits, targets)  # (N,)

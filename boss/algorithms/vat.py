@@ -86,8 +86,13 @@ class VAT(Algorithm):
         self.entropy_weight = entropy_weight
         self.rampup = rampup
 
-    def loss(self, batch: Batch, context: Context) -> StepLoss:
+    def draw(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What the search of r starts from, of the shape of the unlabeled images."""
         [u] = batch.u
+        return (torch.randn(u.shape, generator=generator, dtype=u.dtype, device=u.device),)
+
+    def loss(self, batch: Batch, context: Context) -> StepLoss:
+        [u], [start] = batch.u, context.draws
         logits_x = context.student(batch.x)
         with frozen_statistics(context.student):
             logits_u = context.student(u)
@@ -95,7 +100,7 @@ class VAT(Algorithm):
                 context.student,
                 u.detach(),
                 at_least_single(logits_u.detach()).softmax(dim=1),
-                torch.randn(u.shape, generator=context.generator, dtype=u.dtype, device=u.device),
+                start,
                 xi=self.xi,
                 num_iterations=self.num_iterations,
             )
@@ -132,12 +137,15 @@ def adversarial_direction(
         probs: what the network predicts for them (U, K), without gradients.
         start: a random direction per image, of any length, as the images in shape.
     """
+
+    def divergence(change: Tensor) -> Tensor:
+        return kl_divergence(probs, network(images + change)).mean()
+
     direction = start
-    for _ in range(num_iterations):
-        change = (xi * unit(direction)).requires_grad_()
-        divergence = kl_divergence(probs, network(images + change)).mean()
-        [direction] = torch.autograd.grad(divergence, [change])
-    return unit(direction)
+    with torch.no_grad():  # of what is outside `divergence`, whose own gradient it does not stop
+        for _ in range(num_iterations):
+            direction = torch.func.grad(divergence)(xi * unit(direction))
+        return unit(direction)
 
 
 def unit(x: Tensor) -> Tensor:
