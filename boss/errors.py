@@ -1,5 +1,6 @@
 """The one exception that means: the input is wrong, and this line says how to mend it."""
 
+import operator
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -27,3 +28,30 @@ def choose(name: str, choices: Mapping[str, T], *, what: str) -> T:
     if name not in choices:
         raise InputError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
     return choices[name]
+
+
+def check_not_negative(**values: float) -> None:
+    """Raises InputError, which names it, unless every value is at least 0."""
+    for name, value in values.items():
+        if not value >= 0:  # a nan is not
+            raise InputError(f"{name} must not be negative, not {value}")
+
+
+def check_positive(**values: float) -> None:
+    """Raises InputError, which names it, unless every value is above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise InputError(f"{name} must be positive, not {value}")
+
+
+def check_share(interval: str, **values: float) -> None:
+    """Raises InputError, which names it, unless every value lies between 0 and 1.
+
+    Args:
+        interval: "[0, 1]", "(0, 1]" or "[0, 1)": which of the two ends belong to it.
+    """
+    above = operator.ge if interval.startswith("[") else operator.gt
+    below = operator.le if interval.endswith("]") else operator.lt
+    for name, value in values.items():
+        if not (above(value, 0) and below(value, 1)):
+            raise InputError(f"{name} must lie in {interval}, not {value}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
 from boss.balance import WEIGH_BY, balance
-from boss.errors import InputError, choose
+from boss.errors import InputError, check_not_negative, check_share, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean
 
@@ -58,15 +58,13 @@ class BOSS(Algorithm):
         average_over: str = "all",
     ) -> None:
         super().__init__()
-        if not 0 <= threshold <= 1:
-            raise InputError(f"threshold must lie in [0, 1], not {threshold}")
+        check_share("[0, 1]", threshold=threshold)
         if not (max_drop == 0 or 0 < max_drop < threshold):
             raise InputError(
                 f"max_drop must be 0 or lie between 0 and the threshold {threshold}, not {max_drop}"
             )
         choose(weigh_by, dict.fromkeys(WEIGH_BY), what="weigh_by")
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
+        check_not_negative(unlabeled_weight=unlabeled_weight)
         choose(average_over, dict.fromkeys(AVERAGE_OVER), what="average_over")
         self.threshold = threshold
         self.max_drop = max_drop

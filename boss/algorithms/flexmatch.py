@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import InputError, choose
+from boss.errors import check_not_negative, check_share, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean
 
@@ -71,10 +71,8 @@ class FlexMatch(Algorithm):
         mapping: str = "convex",
     ) -> None:
         super().__init__()
-        if not 0 < threshold <= 1:
-            raise InputError(f"threshold must lie in (0, 1], not {threshold}")
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
+        check_share("(0, 1]", threshold=threshold)
+        check_not_negative(unlabeled_weight=unlabeled_weight)
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight
         self.warmup = warmup

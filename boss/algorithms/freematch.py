@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import InputError
+from boss.errors import InputError, check_not_negative, check_share
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean, one_hot
 
@@ -71,12 +71,8 @@ class FreeMatch(Algorithm):
         threshold_max: float = 1.0,
     ) -> None:
         super().__init__()
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not fairness_weight >= 0:
-            raise InputError(f"fairness_weight must not be negative, not {fairness_weight}")
-        if not 0 <= decay < 1:
-            raise InputError(f"decay must lie in [0, 1), not {decay}")
+        check_not_negative(unlabeled_weight=unlabeled_weight, fairness_weight=fairness_weight)
+        check_share("[0, 1)", decay=decay)
         if not 0 <= threshold_min <= threshold_max <= 1:
             raise InputError(
                 f"threshold_min and threshold_max must be in order in [0, 1], not {threshold_min}"

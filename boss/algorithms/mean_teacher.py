@@ -8,7 +8,7 @@ from typing import final
 import torch
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError
+from boss.errors import check_not_negative, check_share
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, linear_rampup, squared_error
 
@@ -39,10 +39,8 @@ class MeanTeacher(Algorithm):
 
     def __init__(self, unlabeled_weight: float = 50.0, rampup: float = 0.4) -> None:
         super().__init__()
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not 0 < rampup <= 1:
-            raise InputError(f"rampup must lie in (0, 1], not {rampup}")
+        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_share("(0, 1]", rampup=rampup)
         self.unlabeled_weight = unlabeled_weight
         self.rampup = rampup
 

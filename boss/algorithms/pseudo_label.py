@@ -6,7 +6,7 @@ Dimensions: B labeled images, U unlabeled ones, K classes.
 from typing import final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError
+from boss.errors import check_not_negative, check_share
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, linear_rampup, masked_mean
 
@@ -39,12 +39,9 @@ class PseudoLabel(Algorithm):
         self, threshold: float = 0.95, unlabeled_weight: float = 1.0, rampup: float = 0.4
     ) -> None:
         super().__init__()
-        if not 0 <= threshold < 1:
-            raise InputError(f"threshold must lie in [0, 1), not {threshold}")
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not 0 < rampup <= 1:
-            raise InputError(f"rampup must lie in (0, 1], not {rampup}")
+        check_share("[0, 1)", threshold=threshold)
+        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_share("(0, 1]", rampup=rampup)
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight
         self.rampup = rampup

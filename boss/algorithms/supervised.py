@@ -6,7 +6,7 @@ Dimensions: B labeled images, K classes.
 from typing import final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError
+from boss.errors import check_share
 from boss.losses import cross_entropy
 
 
@@ -29,8 +29,7 @@ class Supervised(Algorithm):
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= smoothing < 1:
-            raise InputError(f"smoothing must lie in [0, 1), not {smoothing}")
+        check_share("[0, 1)", smoothing=smoothing)
         self.smoothing = smoothing
 
     def loss(self, batch: Batch, context: Context) -> StepLoss:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError, choose
+from boss.errors import check_not_negative, check_positive, check_share, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, kl_divergence, masked_mean
 
@@ -65,12 +65,9 @@ class UDA(Algorithm):
         annealing: str = "none",
     ) -> None:
         super().__init__()
-        if not 0 <= threshold <= 1:
-            raise InputError(f"threshold must lie in [0, 1], not {threshold}")
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, not {temperature}")
+        check_share("[0, 1]", threshold=threshold)
+        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_positive(temperature=temperature)
         choose(annealing, ANNEALING, what="annealing")
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError
+from boss.errors import InputError, check_not_negative, check_positive, check_share
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, entropy, kl_divergence, linear_rampup
 
@@ -67,18 +67,12 @@ class VAT(Algorithm):
         rampup: float = 0.4,
     ) -> None:
         super().__init__()
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not epsilon > 0:
-            raise InputError(f"epsilon must be positive, not {epsilon}")
-        if not xi > 0:
-            raise InputError(f"xi must be positive, not {xi}")
+        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_positive(epsilon=epsilon, xi=xi)
         if not num_iterations >= 1:
             raise InputError(f"num_iterations must be at least 1, not {num_iterations}")
-        if not entropy_weight >= 0:
-            raise InputError(f"entropy_weight must not be negative, not {entropy_weight}")
-        if not 0 < rampup <= 1:
-            raise InputError(f"rampup must lie in (0, 1], not {rampup}")
+        check_not_negative(entropy_weight=entropy_weight)
+        check_share("(0, 1]", rampup=rampup)
         self.unlabeled_weight = unlabeled_weight
         self.epsilon = epsilon
         self.xi = xi
