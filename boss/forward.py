@@ -75,3 +75,23 @@ def interleave(parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     for i in range(1, num):
         slices[0][i], slices[i][i] = slices[i][i], slices[0][i]
     return tuple(torch.cat(part) for part in slices)
+
+
+def separate_passes(network: nn.Module, images: Tensor, size: int, *, moving: int) -> Tensor:
+    """Logits of each `size` images in a pass of their own, with rows interleaved among the passes.
+
+    Args:
+        images: (N, C, H, W), N a multiple of `size`.
+        moving: which pass alone moves the running statistics, 0 for the first, -1 for the last.
+
+    Returns:
+        (N, K), in the order of the images.
+    """
+    passes = interleave(torch.split(images, size))
+    moving %= len(passes)
+    with frozen_statistics(network):
+        before = [network(part) for part in passes[:moving]]
+    moved = network(passes[moving])
+    with frozen_statistics(network):
+        after = [network(part) for part in passes[moving + 1 :]]
+    return torch.cat(interleave([*before, moved, *after]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from boss.forward import frozen_statistics, interleave, joint
+from boss.forward import frozen_statistics, interleave, joint, separate_passes
 from boss.seeds import stream
 
 
@@ -12,6 +12,30 @@ def norm_of(values):
     """Batch norm with momentum 0.5 that has seen nothing."""
     norm = nn.BatchNorm1d(1, momentum=0.5, affine=False, eps=1e-12).double()
     return norm, torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def normed_network(seed="network"):
+    """What it says of an image depends on the other images of the pass."""
+    network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double().train()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(generator=stream(seed))
+    return network
+
+
+def interleaved_by_loop(parts):
+    """Row r of part i belongs to slice s of it; slices 0 and i of the parts 0 and i trade places.
+
+    The passes as lists of (part, row): where each row of each pass comes from.
+    """
+    num, size = len(parts), len(parts[0])
+    slice_of = [s for s in range(num) for _ in range(size // num + (s >= num - size % num))]
+    passes = [[None] * size for _ in range(num)]
+    for i in range(num):
+        for r, s in enumerate(slice_of):
+            goes_to = s if i == 0 else 0 if s == i else i
+            passes[goes_to][r] = (i, r)
+    return passes
 
 
 def test_frozen_passes_use_their_own_statistics_and_move_none():
@@ -76,3 +100,35 @@ def test_interleaving_twice_changes_nothing_and_loses_no_row(num, size):
     for back, part in zip(interleave(mixed), parts, strict=True):
         assert torch.equal(back, part)
     assert torch.equal(torch.cat(mixed).sort(0).values, torch.cat(parts).sort(0).values)
+
+
+@pytest.mark.parametrize("moving", [0, 1, -1])
+@pytest.mark.parametrize(("num", "size"), [(3, 7), (15, 4), (5, 5), (2, 3)])
+def test_separate_passes_mix_their_rows_and_come_back_in_order(num, size, moving):
+    network = normed_network()
+    images = torch.randn(num * size, 4, generator=stream("images"), dtype=torch.float64)
+    seen = []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    found = separate_passes(network, images, size, moving=moving)
+    plain = normed_network()
+    parts = images.split(size)
+    passes = interleaved_by_loop(parts)
+    assert len(seen) == num
+    for rows, mine in zip(passes, seen, strict=True):
+        theirs = torch.stack([parts[i][r] for i, r in rows])
+        assert torch.equal(mine, theirs)
+        out = plain(theirs)
+        for (i, r), row in zip(rows, out, strict=True):
+            torch.testing.assert_close(found[i * size + r], row)
+    expected = normed_network()
+    expected(seen[moving])
+    for name, buffer in network.named_buffers():
+        assert torch.equal(buffer, expected.get_buffer(name))
+
+
+def test_a_single_pass_is_no_more_than_itself():
+    images = torch.randn(3, 4, generator=stream("images"), dtype=torch.float64)
+    for moving in (0, -1):
+        network, plain = normed_network(), normed_network()
+        assert torch.equal(separate_passes(network, images, 3, moving=moving), plain(images))
+        assert torch.equal(network[1].running_mean, plain[1].running_mean)

@@ -11,25 +11,16 @@ import torch
 from torch import nn
 
 from boss.algorithms import Batch, Context, build
-from boss.algorithms.mixmatch import separate_passes
 from boss.errors import InputError
 from boss.mixup import mixing_coefficients
 from boss.seeds import stream
+from tests.test_forward import interleaved_by_loop, normed_network
 
 K = 3
 
 
 def logits_of(*probs):
     return torch.tensor(probs, dtype=torch.float64).log()
-
-
-def normed_network(seed="network"):
-    """What it says of an image depends on the other images of the pass."""
-    network = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, K)).double().train()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.normal_(generator=stream(seed))
-    return network
 
 
 def batch_of(num_labeled, ratio, seed=0):
@@ -45,21 +36,6 @@ def loss_of(network, batch, progress=1.0, seed="algorithm", draws=None, **option
     algorithm = build("mixmatch", options)
     draws = algorithm.draw(batch, stream(seed)) if draws is None else draws
     return algorithm.loss(batch, Context(network, network, torch.tensor(progress), draws))
-
-
-def interleaved_by_loop(parts):
-    """Row r of part i belongs to slice s of it; slices 0 and i of the parts 0 and i trade places.
-
-    The passes as lists of (part, row): where each row of each pass comes from.
-    """
-    num, size = len(parts), len(parts[0])
-    slice_of = [s for s in range(num) for _ in range(size // num + (s >= num - size % num))]
-    passes = [[None] * size for _ in range(num)]
-    for i in range(num):
-        for r, s in enumerate(slice_of):
-            goes_to = s if i == 0 else 0 if s == i else i
-            passes[goes_to][r] = (i, r)
-    return passes
 
 
 def loss_by_loop(network, batch, coefficients, partners, temperature, weight):
@@ -150,25 +126,6 @@ def test_equals_a_plain_loop(num_labeled, ratio, options):
     (supervised + unsupervised).backward()
     for mine, other in zip(network.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
-
-
-@pytest.mark.parametrize(("num", "size"), [(3, 7), (15, 4), (5, 5), (1, 3)])
-def test_separate_passes_mix_their_rows_and_come_back_in_order(num, size):
-    network = normed_network()
-    images = torch.randn(num * size, 4, generator=stream("images"), dtype=torch.float64)
-    seen = []
-    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    found = separate_passes(network, images, size)
-    plain = normed_network()
-    parts = images.split(size)
-    passes = interleaved_by_loop(parts)
-    assert len(seen) == num
-    for rows, mine in zip(passes, seen, strict=True):
-        theirs = torch.stack([parts[i][r] for i, r in rows])
-        assert torch.equal(mine, theirs)
-        out = plain(theirs)
-        for (i, r), row in zip(rows, out, strict=True):
-            torch.testing.assert_close(found[i * size + r], row)
 
 
 def test_the_first_pass_of_mixtures_alone_moves_the_running_statistics():

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from boss.algorithms import Batch, Context, Sizes, build
-from boss.algorithms.remixmatch import align, quarter_turns, separate_passes
+from boss.algorithms.remixmatch import align, quarter_turns
 from boss.errors import InputError
 from boss.mixup import mixing_coefficients
 from boss.models.wide_resnet import initialize_linear
 from boss.seeds import stream
-from tests.test_mixmatch import interleaved_by_loop
+from tests.test_forward import interleaved_by_loop
 
 K = 4
 SIZES = Sizes(num_classes=K, num_features=5, num_unlabeled=100)
@@ -274,18 +274,6 @@ def test_the_last_pass_alone_moves_the_running_statistics():
     torch.testing.assert_close(network.norm.running_mean, expected.norm.running_mean)
     torch.testing.assert_close(network.norm.running_var, expected.norm.running_var)
     assert network.norm.num_batches_tracked == 1
-
-
-@pytest.mark.parametrize(("num", "size"), [(3, 7), (15, 4), (5, 5), (1, 3)])
-def test_separate_passes_mix_their_rows_and_come_back_in_order(num, size):
-    network, plain = Network(), Network()
-    images = torch.randn(num * size, 1, 2, 2, generator=stream("images"), dtype=torch.float64)
-    found = separate_passes(network, images, size)
-    parts = images.split(size)
-    for rows in interleaved_by_loop(parts):
-        out = plain(torch.stack([parts[i][r] for i, r in rows]))
-        for (i, r), row in zip(rows, out, strict=True):
-            torch.testing.assert_close(found[i * size + r], row)
 
 
 def test_quarter_turns_equal_numpys():

@@ -6,11 +6,11 @@ Dimensions: B labeled images, U = mu * B unlabeled ones, N = B + 2U of all views
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError
-from boss.forward import frozen_statistics, interleave
+from boss.errors import check_not_negative, check_positive, check_share
+from boss.forward import frozen_statistics, separate_passes
 from boss.losses import (
     at_least_single,
     cross_entropy,
@@ -66,13 +66,10 @@ class MixMatch(Algorithm):
         rampup: float = 1 / 64,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, not {temperature}")
+        check_positive(temperature=temperature)
         check_alpha(alpha)
-        if not unlabeled_weight >= 0:
-            raise InputError(f"unlabeled_weight must not be negative, not {unlabeled_weight}")
-        if not 0 < rampup <= 1:
-            raise InputError(f"rampup must lie in (0, 1], not {rampup}")
+        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_share("(0, 1]", rampup=rampup)
         self.temperature = temperature
         self.alpha = alpha
         self.unlabeled_weight = unlabeled_weight
@@ -95,7 +92,7 @@ class MixMatch(Algorithm):
         images = mix(images, partner, coefficient)
         targets = mix(targets, partner, coefficient)
 
-        logits = at_least_single(separate_passes(student, images, num_labeled))  # (N, K)
+        logits = at_least_single(separate_passes(student, images, num_labeled, moving=0))  # (N, K)
         supervised = cross_entropy(logits[:num_labeled], targets[:num_labeled]).mean()
         probs = logits[num_labeled:].softmax(dim=1)  # (2U, K)
         unlabeled = squared_error(probs, targets[num_labeled:]).mean()
@@ -106,21 +103,3 @@ class MixMatch(Algorithm):
             pseudo_label=guess.argmax(dim=1),
             used=torch.ones_like(guess[:, 0]),
         )
-
-
-def separate_passes(network: nn.Module, images: Tensor, size: int) -> Tensor:
-    """Logits of each `size` images in a pass of their own, with rows interleaved among the passes.
-
-    The first pass alone moves the running statistics of batch norm.
-
-    Args:
-        images: (N, C, H, W), N a multiple of `size`.
-
-    Returns:
-        (N, K), in the order of the images.
-    """
-    first, *others = interleave(torch.split(images, size))
-    logits = [network(first)]
-    with frozen_statistics(network):
-        logits += [network(part) for part in others]
-    return torch.cat(interleave(logits))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import InputError
-from boss.forward import frozen_statistics, interleave
+from boss.errors import InputError, check_not_negative, check_positive, check_share
+from boss.forward import frozen_statistics, separate_passes
 from boss.losses import at_least_single, cross_entropy, linear_rampup, one_hot, sharpen
 from boss.mixup import check_alpha, draw_mixing, mix
 from boss.models.wide_resnet import initialize_linear
@@ -93,20 +93,14 @@ class ReMixMatch(Algorithm):
         history: int = 128,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, not {temperature}")
+        check_positive(temperature=temperature)
         check_alpha(alpha)
         if not num_strong >= 1:
             raise InputError(f"num_strong must be at least 1, not {num_strong}")
-        for name, weight in (
-            ("mixed_weight", mixed_weight),
-            ("strong_weight", strong_weight),
-            ("rotation_weight", rotation_weight),
-        ):
-            if not weight >= 0:
-                raise InputError(f"{name} must not be negative, not {weight}")
-        if not 0 < rampup <= 1:
-            raise InputError(f"rampup must lie in (0, 1], not {rampup}")
+        check_not_negative(
+            mixed_weight=mixed_weight, strong_weight=strong_weight, rotation_weight=rotation_weight
+        )
+        check_share("(0, 1]", rampup=rampup)
         if not 0 <= history <= MAX_HISTORY:
             raise InputError(f"history must lie in [0, {MAX_HISTORY}], not {history}")
         self.views = ("weak", *["strong"] * num_strong)
@@ -149,7 +143,7 @@ class ReMixMatch(Algorithm):
         images = mix(images, partner, coefficient)
         targets = mix(targets, partner, coefficient)
 
-        logits = separate_passes(student, images, num_labeled)  # (N, K)
+        logits = separate_passes(student, images, num_labeled, moving=-1)  # (N, K)
         mixed = cross_entropy(logits, targets)  # (N,)
         ramp = linear_rampup(context.progress, self.rampup)
         return StepLoss(
@@ -211,20 +205,3 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     """
     every = torch.stack([images.rot90(k, dims=(2, 3)) for k in range(4)])  # (4, U, C, H, H)
     return every[turns, torch.arange(len(images), device=images.device)]
-
-
-def separate_passes(network: nn.Module, images: Tensor, size: int) -> Tensor:
-    """Logits of each `size` images in a pass of their own, with rows interleaved among the passes.
-
-    The last pass alone moves the running statistics of batch norm.
-
-    Args:
-        images: (N, C, H, W), N a multiple of `size`.
-
-    Returns:
-        (N, K), in the order of the images.
-    """
-    *others, last = interleave(torch.split(images, size))
-    with frozen_statistics(network):
-        logits = [network(part) for part in others]
-    return torch.cat(interleave([*logits, network(last)]))
