@@ -11,8 +11,10 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from boss import models
 from boss.algorithms import ALGORITHMS, Batch, Context, Sizes, build, hyperparameters
@@ -285,9 +287,101 @@ def test_the_detector_of_synchronization_detects():
         lambda: ones.masked_select(ones > 0),
         lambda: torch.repeat_interleave(ones),
         lambda: ones[ones > 0],
+        lambda: bool(ones[0]),
+        lambda: torch.is_nonzero(ones[0]),
+        lambda: ones.repeat_interleave(ones),
     ):
         with pytest.raises(AssertionError, match=r"waits|mask"), NoSynchronization():
             offense()
+
+
+def step_of(batch, i):
+    """The batch of step i: the same images, in another order, always in one memory layout."""
+    layout = torch.contiguous_format
+    x, y, *u = (t.roll(i, 0).clone(memory_format=layout) for t in (batch.x, batch.y, *batch.u))
+    return Batch(x, y, tuple(u), batch.u_index.roll(i, 0))
+
+
+def state_of(*modules):
+    """Copies of everything that a step may change besides gradients."""
+    return [t.clone() for module in modules for t in module.state_dict().values()]
+
+
+def addresses(*modules):
+    named = [[*m.named_parameters(), *m.named_buffers()] for m in modules]
+    return [(name, t.data_ptr()) for pairs in named for name, t in pairs]
+
+
+def plain_attributes(*modules):
+    tensors = ("_parameters", "_buffers", "_modules")
+    found = [
+        (path, key, value)
+        for module in modules
+        for path, child in module.named_modules()
+        for key, value in vars(child).items()
+        if key not in tensors
+    ]
+    assert not any(isinstance(leaf, Tensor) for leaf in tree_leaves(found)), "no buffer"
+    return copy.deepcopy(found)
+
+
+def test_state_changes_in_place_and_never_on_the_host(name, digits):
+    algorithm, student = made(name), network()
+    batch, generator = batch_of(digits, algorithm), stream("algorithm")
+    context = context_of(algorithm, batch, student, generator)
+    modules = algorithm, student, context.teacher
+    # Compiled by torch 2.11, what is written to a scalar of double precision on the CPU is lost.
+    assert all(b.ndim > 0 for b in algorithm.buffers())
+    before, plain = addresses(*modules), plain_attributes(*modules)
+    for i in range(2):
+        draws = algorithm.draw(step_of(batch, i), generator)
+        total(algorithm.loss(step_of(batch, i), context._replace(draws=draws))).backward()
+        assert addresses(*modules) == before
+        assert plain_attributes(*modules) == plain
+
+
+def test_a_step_recorded_once_can_be_replayed(name, digits):
+    """As a CUDA graph does: the operations of one step again, on whatever the memory holds now."""
+    algorithm, student = made(name), network()
+    whole = batch_of(digits, algorithm)
+    whole = whole._replace(u=tuple(u[: 2 * B] for u in whole.u), u_index=whole.u_index[: 2 * B])
+    teacher = make_teacher(student)
+    parameters = [*student.parameters(), *algorithm.parameters()]
+    start = copy.deepcopy((student.state_dict(), algorithm.state_dict()))
+
+    def step(batch, progress, draws):
+        losses = algorithm.loss(Batch(*batch), Context(student, teacher, progress, draws))
+        return tuple(losses), torch.autograd.grad(total(losses), parameters)
+
+    def inputs(i, generator):
+        batch = step_of(whole, i)
+        return tuple(batch), torch.tensor(0.2 * i), algorithm.draw(batch, generator)
+
+    recorded = make_fx(step)(*inputs(0, stream("algorithm")))
+    results = []
+    for function in (step, recorded):
+        student.load_state_dict(start[0])
+        algorithm.load_state_dict(start[1])
+        generator = stream("algorithm")
+        results.append([])
+        for i in range(1, 4):
+            results[-1] += tree_leaves(function(*inputs(i, generator)))
+            results[-1] += state_of(student, algorithm)
+    for mine, theirs in zip(*results, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_draws_are_made_from_the_generator_given(name, digits):
+    """Of as many numbers as it takes, the same ones for the same state, others for another."""
+    algorithm = made(name)
+    batch, generator = batch_of(digits, algorithm), stream("algorithm")
+    first, second = (algorithm.draw(batch, generator) for _ in range(2))
+    again = algorithm.draw(batch, stream("algorithm"))
+    for mine, same, other in zip(first, again, second, strict=True):
+        assert torch.equal(mine, same)
+        assert not torch.equal(mine, other)
+        assert mine.shape == other.shape
+        assert not mine.requires_grad
 
 
 def test_running_statistics_come_from_one_pass(name, digits):

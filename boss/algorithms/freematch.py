@@ -58,7 +58,7 @@ class FreeMatch(Algorithm):
     """
 
     views = ("weak", "strong")
-    mean_confidence: Tensor  # t, a scalar
+    mean_confidence: Tensor  # t (1,)
     mean_probs: Tensor  # p (K,)
     mean_share: Tensor  # h (K,)
 
@@ -86,7 +86,9 @@ class FreeMatch(Algorithm):
 
     def allocate(self, sizes: Sizes, generator: torch.Generator) -> None:
         share = 1 / sizes.num_classes
-        self.register_buffer("mean_confidence", torch.full((), share))
+        # Of one entry, not a scalar: what compiled code of torch 2.11 writes to a scalar of double
+        # precision on the CPU is lost.
+        self.register_buffer("mean_confidence", torch.full((1,), share))
         self.register_buffer("mean_probs", torch.full((sizes.num_classes,), share))
         self.register_buffer("mean_share", torch.full((sizes.num_classes,), share))
 
