@@ -78,6 +78,7 @@ class Step:
         self.captured = execution.endswith("graph")
         self._capture = cuda_graph if capture is None else capture
         self._replay: Callable[[], None] | None = None
+        self._side: torch.cuda.Stream | None = None
         self._num_eager = 0
         self._num_pseudo_labels = 0  # of a step, for the logs
         device = data.labeled.images.device
@@ -128,11 +129,12 @@ class Step:
 
     def _run_beside(self) -> None:
         # A graph must not depend on work of the default stream, which recording cannot see.
-        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
+        if self._side is None:
+            self._side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._side):
             self.run()
-        torch.cuda.current_stream(self.device).wait_stream(side)
+        torch.cuda.current_stream(self.device).wait_stream(self._side)
 
     # The step ----------------------------------------------------------------------------
 

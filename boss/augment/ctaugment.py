@@ -183,7 +183,8 @@ class CTAugment:
         p = torch.where(p < self.threshold, 0.0, p).flatten(0, 1)
         # Whole numbers, so that sums are exact in whatever order a device adds: a bin that has
         # no share gets no ticket.
-        tickets = (p * 2**32).round_().cumsum(1).index_select(0, rows.flatten())  # (2 M, 17)
+        tickets = (p * 2**32).round_().to(torch.int64).cumsum(1)
+        tickets = tickets.index_select(0, rows.flatten())  # (2 M, 17)
         drawn = tickets[:, -1:] * self._uniform((rows.numel(), 1), generator)
         bins = (tickets <= drawn).sum(1).view_as(rows)
         count = self._tables.num_bins.index_select(0, rows.flatten()).view_as(rows)
@@ -228,8 +229,9 @@ class CTAugment:
         bins = (draws.level.flatten() * count * 0.999).to(torch.int64)
         position = (NUM_BINS * rows.flatten() + bins)[:, None]
         places = torch.arange(self.rates.numel(), device=self.device)
-        hits = ((position == places) & (count > 0)[:, None]).to(torch.float64)  # (2 M, bins)
-        later = (hits.sum(0) - hits.cumsum(0)).gather(1, position)[:, 0]
+        hit = (position == places) & (count > 0)[:, None]  # (2 M, bins)
+        later = (hit.sum(0) - hit.cumsum(0)).gather(1, position)[:, 0]
+        hits, later = hit.to(torch.float64), later.to(torch.float64)
         values = proximity.detach().to(torch.float64)[:, None, None].expand_as(rows).flatten()
         gain = (1 - self.decay) * self.decay**later * values
         # A product of matrices rather than atomic sums, whose order is up to the device.
