@@ -228,7 +228,7 @@ class _Worker:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._child: tuple[multiprocessing.process.BaseProcess, Connection] | None = None
         self._deterministic = False  # what the process is set up for
         self._open = ExitStack()
 
@@ -240,22 +240,21 @@ class _Worker:
 
     def close(self) -> None:
         """End the process, if there is one; the next attempt starts another."""
-        self._process = None
+        self._child = None
         self._open.close()
 
     def _ready(self, run: Run) -> tuple[multiprocessing.process.BaseProcess, Connection]:
         """A living process that may perform the run."""
-        if self._process is not None and (
-            # cuBLAS reads its settings once: a process stays with one kind of run.
-            self._deterministic != run.deterministic or not self._process.is_alive()
+        if self._child is not None and (
+            # cuBLAS reads its settings once: a process stays with one kind of run. An idle one says
+            # nothing: what can be read is the end of the pipe, of one that has died.
+            self._deterministic != run.deterministic or self._child[1].poll()
         ):
             self.close()
-        if self._process is None:
-            self._process, self._messages = self._open.enter_context(
-                _child(_serve, self.place, GROWTH_BYTES)
-            )
+        if self._child is None:
             self._deterministic = run.deterministic
-        return self._process, self._messages
+            self._child = self._open.enter_context(_child(_serve, self.place, GROWTH_BYTES))
+        return self._child
 
     def attempt(self, run: Run, display: Display, stop: Stop) -> tuple[Outcome, bool]:
         """Perform a run; also says whether a failure is worth another attempt."""

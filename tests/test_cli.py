@@ -22,7 +22,7 @@ from boss.errors import InputError
 from boss.store import SPARSE_TABLES, TABLES
 
 ROOT = Path(__file__).parent.parent
-MEASURED = ["seconds", "finished_at", "commit", "device"]
+MEASURED = ["seconds", "first_step_seconds", "peak_device_bytes", "finished_at", "commit", "device"]
 STUDY = '''"""A study of a user."""
 from boss.study import Run, Study, grid
 
