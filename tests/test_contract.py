@@ -160,9 +160,9 @@ def network(seed=0, *, double=True):
     return built.train()
 
 
-def batch_of(digits, algorithm, *, requires_grad=False):
+def batch_of(digits, algorithm, *, requires_grad=False, seed=()):
     images, labels = digits.train.images, digits.train.labels
-    pick = torch.randperm(len(images), generator=stream("pick"))
+    pick = torch.randperm(len(images), generator=stream("pick", *seed))
     u_index = pick[B : B + B * MU] if algorithm.views else pick[:0]
     views = []
     for i, kind in enumerate(algorithm.views):
@@ -425,9 +425,9 @@ def test_running_statistics_come_from_one_pass(name, digits):
 
 
 def test_every_hyperparameter_matters(name, digits):
-    def gradient(options):
-        algorithm, student = made(name, options), network()
-        batch, generator = batch_of(digits, algorithm), stream("algorithm")
+    def gradient(options, seed):
+        algorithm, student = made(name, options), network(seed)
+        batch, generator = batch_of(digits, algorithm, seed=(seed,)), stream("algorithm")
         optimizer = torch.optim.SGD(student.parameters(), lr=0.01)
         for _ in range(case.steps):
             optimizer.step()
@@ -439,7 +439,11 @@ def test_every_hyperparameter_matters(name, digits):
     case = CASES[name]
     for key, value in case.changes.items():
         others = case.with_options.get(key, {})
-        assert not torch.equal(gradient(others), gradient({**others, key: value})), key
+        # A threshold matters where an image lies between the two: not in every small batch.
+        assert any(
+            not torch.equal(gradient(others, seed), gradient({**others, key: value}, seed))
+            for seed in range(12)
+        ), key
 
 
 def test_shapes_and_types(name, digits):
