@@ -4,6 +4,7 @@ N images, C channels (1 or 3), H = W = size in pixels, P = H * W, K operations i
 M = N * K.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -445,6 +446,7 @@ class _Tables(NamedTuple):
     value: Tensor
 
 
+@functools.lru_cache(maxsize=4)  # one after another, a process serves many runs
 def _build_tables(size: int, device: torch.device) -> _Tables:
     count = torch.zeros((len(OPERATIONS), NUM_PARAMETERS), dtype=torch.int64)
     formulas, kernels, weights, interiors = [], [], [], []

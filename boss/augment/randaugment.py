@@ -3,6 +3,7 @@
 N images, C channels (1 or 3), H = W = size in pixels, P = H * W, K operations in a row.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -244,6 +245,7 @@ class _Tables(NamedTuple):
     weights: Tensor
 
 
+@functools.lru_cache(maxsize=4)  # one after another, a process serves many runs
 def _build_tables(size: int, device: torch.device) -> _Tables:
     maps = [pillow.affine_map((1, 0, 0, 0, 1, 0), size)]
     lookups = [torch.arange(256).to(torch.uint8)]
