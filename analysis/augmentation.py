@@ -60,7 +60,7 @@ def operation_title(operation: str, parameter: int, num_parameters: int) -> str:
 def with_titles(rates: pd.DataFrame) -> pd.DataFrame:
     """The rates with the column title: `operation_title`."""
     keys = rates[PARAMETER].drop_duplicates()
-    count = keys.groupby("operation")["parameter"].transform("size")
+    count = keys.groupby("operation", observed=True)["parameter"].transform("size")
     titles = [
         operation_title(*row)
         for row in zip(keys["operation"], keys["parameter"], count, strict=True)
@@ -72,19 +72,23 @@ def final_rates(rates: pd.DataFrame) -> pd.DataFrame:
     """What the rates came to after the last step.
 
     Args:
-        rates: `load.augmentation_rates`.
+        rates: `load.augmentation_rates`, at least those after the last step.
 
     Returns:
         per group, operation and parameter: mean and sd (sample) over n runs of the mean rate over
         bins, and drawn_share, the mean over runs of the share of bins that are drawn.
     """
-    last = rates[rates["step"] == rates.groupby("run_id")["step"].transform("max")]
+    last = rates[rates["step"] == rates.groupby("run_id", observed=True)["step"].transform("max")]
     rows = []
-    for keys, bins in last.groupby([*GROUP, *PARAMETER, "run_id"], sort=False):
-        row = dict(zip([*GROUP, *PARAMETER, "run_id"], keys, strict=True))
-        values = bins["rate"].to_numpy(dtype=float)
-        rows.append(row | {"rate": values.mean(), "drawn": is_drawn(values).mean()})
-    by_run = pd.DataFrame(rows)
+    for keys, bins in last.groupby([*GROUP, *PARAMETER], sort=False, observed=True):
+        num_bins = bins.groupby("run_id", observed=True)["rate"].transform("size")
+        for count in num_bins.unique():  # one, unless runs differ in their bins
+            same = bins[num_bins == count]
+            values = same["rate"].to_numpy(dtype=float).reshape(-1, count)
+            row = dict(zip([*GROUP, *PARAMETER], keys, strict=True))
+            row |= {"rate": values.mean(axis=1), "drawn": is_drawn(values.T).mean(axis=0)}
+            rows.append(pd.DataFrame(row, index=same.index[::count]))
+    by_run = pd.concat(rows).sort_index()  # as the runs come
     table = statistics.moments(by_run, [*GROUP, *PARAMETER], "rate")
     drawn = statistics.moments(by_run, [*GROUP, *PARAMETER], "drawn")
     return table.assign(drawn_share=drawn["mean"])
@@ -167,7 +171,7 @@ def parts(
     found: Results, focuses: list[Focus], experiments: list[str]
 ) -> tuple[list[Part], list[str]]:
     """The final rates of all groups; for each focus those of one run during training."""
-    rates, warnings = augmentation_rates(found)
+    rates, warnings = augmentation_rates(found, only_last=True)
     if not len(rates):
         return [], warnings
     numbers = final_rates(rates)
@@ -190,7 +194,7 @@ def parts(
         if experiment not in wanted:
             continue
         run_id = one_run(block, wanted[experiment])
-        rows = block[block["run_id"] == run_id]
+        rows, _ = augmentation_rates(found, [run_id])
         first = rows.iloc[0]
         name = f"{first['variant']}, label set {first['label_set']}, repeat {first['repeat']}"
         title = f"Rates of CTAugment during training: {name}: {experiment}"

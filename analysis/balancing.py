@@ -74,7 +74,8 @@ def of_methods(table: pd.DataFrame) -> pd.DataFrame:
     is_method = table["method"].isin([BASELINE, *BALANCED])
     is_method |= table["method"].str.match(r"boss\b")
     rows = table[(table["round"] == 0) & is_method]
-    return rows[rows.groupby("experiment")["method"].transform("nunique") > 1]
+    methods = rows[["experiment", "method"]].drop_duplicates()["experiment"].value_counts()
+    return rows[rows["experiment"].isin(methods.index[methods > 1])]
 
 
 def baseline_of(block: pd.DataFrame) -> str:
@@ -342,10 +343,15 @@ def effective_classes(curves: pd.DataFrame) -> pd.DataFrame:
         `statistics.effective_number` since the last evaluation, NaN if there was none.
     """
     names = [*GROUP, "run_id", "label_set", "repeat", "images_seen"]
-    wide = curves.pivot(index=names, columns="class_index", values=list(COUNTS))
-    wide = wide.reindex(pd.MultiIndex.from_frame(curves[names].drop_duplicates()))  # their order
-    found = {name: statistics.effective_number(wide[name].to_numpy(dtype=float)) for name in COUNTS}
-    return pd.DataFrame(found, index=wide.index).reset_index()
+    keys = curves.groupby(["run_id", "images_seen"], sort=False, observed=True, dropna=False)
+    row = keys.ngroup().to_numpy()
+    column, classes = pd.factorize(curves["class_index"])
+    table = curves.loc[~pd.Series(row, index=curves.index).duplicated(), names]
+    for name in COUNTS:
+        counts = np.full((len(table), len(classes)), np.nan)
+        counts[row, column] = curves[name].to_numpy(dtype=float)
+        table[name] = statistics.effective_number(counts)
+    return table.reset_index(drop=True)
 
 
 def method_legend(figure: Figure, variants: list[str]) -> None:
@@ -543,13 +549,14 @@ def parts(
 def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[str]) -> list[Part]:
     """Which classes the pseudo-labels belong to."""
     made: list[Part] = []
-    curves = of_methods(class_curves(found))
+    classes = of_methods(found.class_evaluations)
     ends = {focus.experiment: focus for focus in focuses}
-    for experiment, end, block in by_experiment(curves, experiments):
+    for experiment, end, block in by_experiment(classes, experiments):
         focus = ends.get(experiment)
         if focus is None:
             continue
         title = f"Classes of the pseudo-labels by method: {experiment}"
+        block = class_curves(found, block)
         spread = effective_classes(block)
         num_classes = int(block["class_index"].nunique())
         if spread[list(COUNTS)].notna().any(axis=None):

@@ -154,7 +154,8 @@ def measure(found: Results, runs: pd.DataFrame) -> pd.DataFrame:
     wrong: between the last two evaluations, percent and last_percent alike.
     """
     teacher = found.evaluations[found.evaluations["network"] == "teacher"]
-    last = teacher.drop_duplicates("run_id", keep="last").set_index("run_id")
+    last = teacher.drop_duplicates("run_id", keep="last")
+    last = last.set_index(last["run_id"].astype(str))
     used = 100 * runs["run_id"].map(last["used_share"])
     wrong = 100 * (1 - runs["run_id"].map(last["pseudo_label_accuracy"]))
     values = {

@@ -590,8 +590,9 @@ def few_variants(evaluations: pd.DataFrame) -> tuple[list[str], str]:
     Args:
         evaluations: `Results.evaluations` of one experiment.
     """
-    last = evaluations[evaluations["network"] == "teacher"].groupby("run_id", sort=False).tail(1)
-    means = last.groupby("variant", sort=False)["test_accuracy"].mean()
+    teachers = evaluations[evaluations["network"] == "teacher"]
+    last = teachers.groupby("run_id", sort=False, observed=True).tail(1)
+    means = last.groupby("variant", sort=False, observed=True)["test_accuracy"].mean()
     shown = lowest_and_highest(means, MAX_VARIANT_PANELS)
     if len(shown) == len(means):
         return shown, ""
@@ -624,7 +625,7 @@ def convergence(evaluations: pd.DataFrame, title: str) -> Figure:
     largest = float(evaluations["images_seen"].max())
     teachers = {
         variant: over_runs(rows[rows["network"] == "teacher"], "test_accuracy")
-        for variant, rows in evaluations.groupby("variant", sort=False)
+        for variant, rows in evaluations.groupby("variant", sort=False, observed=True)
     }
     for position, (axis, variant) in enumerate(zip(axes, variants, strict=True)):
         axis.set_ylim(0, 100)

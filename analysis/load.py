@@ -16,11 +16,14 @@ import dataclasses
 import itertools
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from boss.errors import InputError
 from boss.methods import DEFAULTS, method_name
@@ -80,7 +83,18 @@ AGGREGATES = [ALL, ORACLE, CLASS_MEAN]
 KEYS = {  # what tells the rows of a table of the store apart
     "runs": ["run_id"],
     "evaluations": ["run_id", "step", "network"],
-    "class_evaluations": ["run_id", "step", "network", "class_index"],
+    "class_evaluations": ["run_id", "step", "class_index"],
+}
+# What is read of tables that have many rows for each run.
+COLUMNS = {
+    "evaluations": [
+        *("run_id", "step", "images_seen", "network"),
+        *("test_accuracy", "used_share", "pseudo_label_accuracy"),
+    ],
+    "class_evaluations": [
+        *("run_id", "step", "class_index", "class_name", "test_accuracy", "test_count"),
+        *("predicted_count", "pseudo_label_count"),
+    ],
 }
 MAX_NAMED_RUNS = 10  # in one warning
 
@@ -92,7 +106,8 @@ class Results:
     Attributes:
         runs: one row per run: the columns of the store, label sets marked if they are oracles, and
             what `describe` adds.
-        evaluations, class_evaluations: as stored, with `NAMES` of their run.
+        evaluations, class_evaluations: `COLUMNS` as stored, with `NAMES` of their run, in the order
+            of the runs; texts are categoricals. Those by class are the teacher's.
         warnings: what was left out, one line each.
         store: where the other tables are.
     """
@@ -111,7 +126,18 @@ def load(results: Path, study: str) -> Results:
         InputError: there is no finished run.
     """
     store = Store(results, study)
-    tables = {name: store.read(name) for name in KEYS}
+    tables = {
+        "runs": store.read("runs"),
+        "evaluations": store.read(
+            "evaluations", columns=COLUMNS["evaluations"], as_categories=True
+        ),
+        "class_evaluations": store.read(
+            "class_evaluations",
+            columns=COLUMNS["class_evaluations"],
+            where={"network": "teacher"},
+            as_categories=True,
+        ),
+    }
     warnings = [
         f"left out: cannot read {path.relative_to(store.folder)}: {reason}"
         for path, reason in store.unreadable.items()
@@ -120,8 +146,8 @@ def load(results: Path, study: str) -> Results:
         tables[name], more = without_repeated_rows(tables[name], keys, name)
         warnings += more
     runs = tables["runs"]
-    whole = runs["run_id"].isin(tables["evaluations"]["run_id"])
-    whole &= runs["run_id"].isin(tables["class_evaluations"]["run_id"])
+    whole = runs["run_id"].isin(tables["evaluations"]["run_id"].cat.categories)
+    whole &= runs["run_id"].isin(tables["class_evaluations"]["run_id"].cat.categories)
     if not whole.all():
         names = [
             f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id})"
@@ -139,8 +165,8 @@ def load(results: Path, study: str) -> Results:
     runs, more = without_repeated_runs(runs[runs["run_id"].isin(wanted)])
     warnings += more
     runs = sort_runs(runs)
-    evaluations = join(tables["evaluations"], runs)
-    class_evaluations = join(tables["class_evaluations"], runs)
+    evaluations = join(tables.pop("evaluations"), runs)
+    class_evaluations = join(tables.pop("class_evaluations"), runs)
     warnings += check_accuracies(runs, class_evaluations)
     return Results(runs, evaluations, class_evaluations, warnings, store)
 
@@ -212,10 +238,28 @@ def without_repeated_runs(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def join(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table of the given runs, in the order of the runs, with their names."""
-    names = runs[NAMES].assign(run_order=range(len(runs)))
-    joined = table.merge(names, on="run_id", how="inner", validate="many_to_one")
-    return joined.sort_values(["run_order", "step"], kind="stable", ignore_index=True)
+    """The rows of a table of the given runs, in the order of the runs, with their names.
+
+    Args:
+        table: with run_id as a categorical.
+
+    Returns:
+        its rows and `NAMES`, texts as categoricals.
+    """
+    ids = table["run_id"].cat
+    place = pd.Index(runs["run_id"]).get_indexer(ids.categories)[ids.codes]  # of its run, or -1
+    order = np.lexsort((table["step"], place))
+    order = order[np.searchsorted(place[order], 0) :]
+    place = place[order]
+    joined = table.drop(columns="run_id").take(order).reset_index(drop=True)
+    for name in NAMES:
+        values = runs[name].to_numpy()
+        if runs[name].dtype.kind not in "if":
+            codes, names = pd.factorize(runs[name])
+            joined[name] = pd.Categorical.from_codes(codes[place], names)
+        else:
+            joined[name] = values[place]
+    return joined
 
 
 def describe(runs: pd.DataFrame) -> pd.DataFrame:
@@ -545,17 +589,17 @@ def sort_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def last_step(class_evaluations: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the teacher after the last step of each run."""
-    teacher = class_evaluations[class_evaluations["network"] == "teacher"]
-    last = teacher.groupby("run_id")["step"].transform("max")
-    return teacher[teacher["step"] == last]
+    """The rows after the last step of each run."""
+    last = class_evaluations.groupby("run_id", observed=True)["step"].transform("max")
+    return class_evaluations[class_evaluations["step"] == last]
 
 
 def check_accuracies(runs: pd.DataFrame, class_evaluations: pd.DataFrame) -> list[str]:
     """A warning if the class accuracies of a run do not add up to its accuracy."""
     last = last_step(class_evaluations)
-    right = (last["test_accuracy"].fillna(0) * last["test_count"]).groupby(last["run_id"]).sum()
-    share = right / last.groupby("run_id")["test_count"].sum()
+    right = last["test_accuracy"].fillna(0) * last["test_count"]
+    sums = last.assign(right=right).groupby("run_id", observed=True)[["right", "test_count"]].sum()
+    share = (sums["right"] / sums["test_count"]).rename(index=str)
     stored = runs.set_index("run_id")["last_accuracy"]
     wrong = (share.reindex(stored.index) - stored).abs() > 1e-6
     if not wrong.any():
@@ -573,34 +617,62 @@ def metrics(results: Results) -> pd.DataFrame:
         but the oracle are of the teacher after the last step.
     """
     runs = results.runs
+    # Texts of some hundred letters that most rows share.
+    names = runs[NAMES].assign(group=runs["group"].astype("category"))
     classes = last_step(results.class_evaluations)
-    per_class = classes[NAMES].assign(
-        metric=classes["class_name"],
-        order=classes["class_index"] + len(AGGREGATES),
-        percent=100 * classes["test_accuracy"],
+    place = pd.Index(runs["run_id"]).get_indexer(classes["run_id"].astype(str))
+    per_class = names.take(place).assign(
+        metric=classes["class_name"].astype(str).to_numpy(),
+        order=classes["class_index"].to_numpy() + len(AGGREGATES),
+        percent=100 * classes["test_accuracy"].to_numpy(),
     )
-    class_mean = 100 * classes.groupby("run_id")["test_accuracy"].mean()
+    class_mean = 100 * classes.groupby(classes["run_id"].astype(str))["test_accuracy"].mean()
     columns = {
         ALL: 100 * runs["last_accuracy"],
         ORACLE: 100 * runs["best_test_accuracy"],
         CLASS_MEAN: runs["run_id"].map(class_mean),
     }
     parts = [
-        runs[NAMES].assign(metric=name, order=order, percent=percent)
+        names.assign(metric=name, order=order, percent=percent)
         for order, (name, percent) in enumerate(columns.items())
     ]
     table = pd.concat([*parts, per_class], ignore_index=True)
-    position = table["run_id"].map(pd.Series(range(len(runs)), index=runs["run_id"]))
-    order = pd.DataFrame({"run": position, "metric": table["order"]}).sort_values(["run", "metric"])
-    return table.loc[order.index].reset_index(drop=True)
+    places = np.concatenate([*[np.arange(len(runs))] * len(parts), place])
+    return table.take(np.lexsort((table["order"], places))).reset_index(drop=True)
 
 
-def class_curves(results: Results) -> pd.DataFrame:
-    """The teacher's class evaluations with the column images_seen."""
-    rows = results.class_evaluations
-    rows = rows[rows["network"] == "teacher"]
-    steps = results.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
-    return rows.merge(steps, on=["run_id", "step"], how="left", validate="many_to_one")
+def class_curves(results: Results, rows: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The class evaluations with the column images_seen.
+
+    Args:
+        rows: some of them (None: all).
+    """
+    return with_images_seen(results.class_evaluations if rows is None else rows, results)
+
+
+def with_images_seen(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """The rows, of the given runs, with images_seen at their step: empty if there is none.
+
+    Args:
+        rows: with run_id as a categorical.
+    """
+    evaluations = results.evaluations
+    largest = max(
+        (int(table["step"].max()) for table in (rows, evaluations) if len(table)), default=0
+    )
+
+    def keys(table: pd.DataFrame) -> "NDArray[np.int64]":
+        ids = table["run_id"].cat
+        place = pd.Index(results.runs["run_id"]).get_indexer(ids.categories)[ids.codes]
+        found: NDArray[np.int64] = place * (largest + 1) + table["step"].to_numpy(dtype=np.int64)
+        return found
+
+    known, first = np.unique(keys(evaluations), return_index=True)
+    wanted = keys(rows)
+    at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    images = evaluations["images_seen"].to_numpy()[first][at]
+    is_known = known[at] == wanted
+    return rows.assign(images_seen=images if is_known.all() else np.where(is_known, images, np.nan))
 
 
 def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
@@ -640,22 +712,31 @@ def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
     return images.iloc[order].reset_index(drop=True), warnings
 
 
-def augmentation_rates(results: Results) -> tuple[pd.DataFrame, list[str]]:
-    """The rates that CTAugment learned, read now, of the runs that have any.
+def augmentation_rates(
+    results: Results, run_ids: Iterable[str] | None = None, *, only_last: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rates that CTAugment learned, read now.
+
+    Args:
+        run_ids: of these runs (None: of all that have any).
+        only_last: after the last step of each.
 
     Returns:
         the rows of the store with images_seen and the names of their run; and a warning of every
         part that is damaged.
     """
+    if run_ids is None:
+        runs = results.runs
+        run_ids = runs.loc[runs["augmentation"].str.startswith("ctaugment"), "run_id"]
     known = set(results.store.unreadable)
-    ids = list(results.runs.loc[results.runs["augmentation"].str.startswith("ctaugment"), "run_id"])
-    rows = results.store.read("augmentation_rates", ids)
+    rows = results.store.read(
+        "augmentation_rates", run_ids, only_last=only_last, as_categories=True
+    )
     warnings = [
         f"cannot read {path.relative_to(results.store.folder)}: {reason}"
         for path, reason in results.store.unreadable.items()
         if path not in known
     ]
-    steps = results.evaluations[["run_id", "step", "images_seen"]].drop_duplicates()
     rows = rows.drop_duplicates(["run_id", "step", "operation", "parameter", "bin"])
-    rows = rows.merge(steps, on=["run_id", "step"], how="inner", validate="many_to_one")
-    return join(rows, results.runs), warnings
+    rows = with_images_seen(join(rows, results.runs), results)
+    return rows[rows["images_seen"].notna()].reset_index(drop=True), warnings

@@ -405,7 +405,7 @@ def focus_parts(table: pd.DataFrame, found: Results, focuses: list[Focus]) -> li
                 tables.runs_text(runs),
             )
         )
-        curves = focus.of(class_curves(found))
+        curves = class_curves(found, focus.of(found.class_evaluations))
         title = f"{focus.title}. Test accuracy of each class during training"
         parts += [
             Picture(
@@ -542,10 +542,7 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
     ends = suffixes(experiments)
     for focus in focuses:
         rows, note = without_rounds(of_experiment(found.evaluations, focus.experiment))
-        has_any = rows.groupby("variant", sort=False)["used_share"].transform(
-            lambda share: share.notna().any()
-        )
-        rows = rows[has_any.astype(bool)]
+        rows = rows[rows["variant"].isin(rows.loc[rows["used_share"].notna(), "variant"].unique())]
         if not len(rows):
             continue
         title = f"Pseudo-labels during training: {focus.experiment}"
@@ -561,7 +558,7 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
                 ),
             )
         )
-        curves = focus.of(class_curves(found))
+        curves = class_curves(found, focus.of(found.class_evaluations))
         if not curves["pseudo_label_count"].notna().any():
             continue
         parts.append(

@@ -91,7 +91,8 @@ def counts_text(table: pd.DataFrame) -> str:
         table: any rows of the runs, with variant, label_set, repeat and run_id.
     """
     runs = table[["variant", "label_set", "repeat", "run_id"]].drop_duplicates()
-    counts = runs.groupby(["variant", "label_set"], sort=False)["repeat"].nunique()
+    by_set = runs.groupby(["variant", "label_set"], sort=False, observed=True)
+    counts = by_set["repeat"].nunique()
     low, high = int(counts.min()), int(counts.max())
     n = plural(high, "repeat") if low == high else f"{low} to {high} repeats"
     sets = runs["label_set"].nunique()

@@ -14,13 +14,17 @@ No torch here.
 """
 
 import dataclasses
+import functools
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -192,6 +196,10 @@ YOUNGER_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "supervised": {"smoothing": 0.0},
 }
+NUM_THREADS = min(8, os.cpu_count() or 1)  # that read parts
+
+_Stat = tuple[Path, int, int]  # path, time of the last change, size
+T = TypeVar("T")
 
 
 class Store:
@@ -205,7 +213,7 @@ class Store:
         self.folder = Path(results) / study
         self.study = study
         self.unreadable: dict[Path, str] = {}
-        self._runs: dict[tuple[Path, int, int], pa.Table] = {}  # parts read, as they were
+        self._ids: dict[_Stat | None, list[str]] = {}  # runs in the parts of `runs` that were read
 
     def state_folder(self, run_id: str) -> Path:
         """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
@@ -250,22 +258,48 @@ class Store:
                 )
             if table in SPARSE_TABLES and not len(part):
                 continue
+            style = part_style(table)
             write_atomically(
                 self.folder / table / f"{run_id}.parquet",
-                lambda path, part=part: pq.write_table(part, path, compression="zstd"),
+                lambda path, part=part, style=style: pq.write_table(part, path, **style),
             )
 
-    def read(self, table: str, run_ids: Iterable[str] | None = None) -> pd.DataFrame:
+    def read(
+        self,
+        table: str,
+        run_ids: Iterable[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
+        only_last: bool = False,
+        as_categories: bool = False,
+    ) -> pd.DataFrame:
         """The rows of a table, of finished runs only, ordered by run and step.
 
         Args:
             run_ids: read only these (None: all finished runs).
+            columns: read only these; damage to others goes unseen.
+            where: only rows in which these columns have these values.
+            only_last: of each run only the rows of its last step.
+            as_categories: texts as categoricals, in the order in which they come: a row costs a
+                small number instead of a text.
         """
-        finished = self._parts("runs", run_ids)
-        wanted = finished.keys()
-        parts = finished if table == "runs" else self._parts(table, wanted)
-        tables = [parts[run_id] for run_id in sorted(parts.keys() & wanted)]
-        frame: pd.DataFrame = pa.concat_tables(tables or [TABLES[table].empty_table()]).to_pandas()
+
+        def look(paths: Sequence[Path]) -> dict[str, pa.Table]:
+            found = self._read_parts(paths, table, columns, where)
+            return {run_id: _last(rows) for run_id, rows in found.items()} if only_last else found
+
+        wanted = run_ids if table == "runs" else self._finished_ids(run_ids)
+        parts = self._scan(table, wanted, look)
+        rows = pa.concat_tables(
+            [parts[run_id] for run_id in sorted(parts)]
+            or [_stored_schema(table).empty_table().select(columns or TABLES[table].names)]
+        )
+        texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
+        parts.clear()
+        frame: pd.DataFrame = rows.to_pandas(
+            categories=texts, self_destruct=as_categories, split_blocks=as_categories
+        )  # column by column: what is one after the other need not be there twice
         return frame
 
     def finished(self) -> pd.DataFrame:
@@ -273,97 +307,215 @@ class Store:
         runs = self.read("runs")
         whole = set(runs["run_id"])
         for table in TABLES.keys() - {"runs", *OPTIONAL_TABLES}:
-            whole &= self._parts(table, whole).keys()
+            look = functools.partial(self._read_ids, table)
+            whole &= self._scan(table, whole, look).keys()
         return runs[runs["run_id"].isin(whole)].reset_index(drop=True)
 
     def has_parts(self, run_id: str) -> bool:
         """Whether the parts of this run are there and readable. Looks at no other file."""
-        paths = {table: self.folder / table / f"{run_id}.parquet" for table in TABLES}
-        for table, path in paths.items():
+        for table in TABLES:
+            path = self.folder / table / f"{run_id}.parquet"
             if table in SPARSE_TABLES and not path.exists():
                 continue
-            part = self._read_part(path, table) if path.exists() else None
-            if part is None or run_id not in part.column("run_id").unique().to_pylist():
+            if not path.exists() or run_id not in self._read_ids(table, [path]):
                 return False
         return True
 
-    def _read_run(self, path: Path) -> pa.Table | None:
-        """A part of `runs`, which reading every other table asks for, read once."""
-        try:
-            stat = path.stat()
-        except OSError:  # gone since it was listed
-            return None
-        key = path, stat.st_mtime_ns, stat.st_size
-        if key not in self._runs:
-            part = self._read_part(path, "runs")
-            if part is None:
-                return None
-            self._runs[key] = part
-        return self._runs[key]
+    def _finished_ids(self, run_ids: Iterable[str] | None) -> set[str]:
+        """The finished runs, of these or of all. Parts of `runs` that were read are not again."""
 
-    def _read_part(self, path: Path, table: str) -> pa.Table | None:
-        try:
-            part = pq.read_table(path, partitioning=None)
-            if table == "runs" and "run_id" in part.column_names:
-                for name in YOUNGER.keys() - set(part.column_names):
-                    kind = TABLES["runs"].field(name).type
-                    values = pa.array([YOUNGER[name]] * len(part), kind)
-                    part = part.append_column(name, values)
-            part = part.select(TABLES[table].names).cast(TABLES[table])
-            if table == "runs":
-                part = _with_younger_options(part)
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            self.unreadable[path] = (str(error).splitlines() or [type(error).__name__])[0]
-            return None
-        ids = part.column("run_id")
-        if not len(part) or ids.null_count:
-            self.unreadable[path] = "it has no rows, or rows of no run"
-            return None
-        if table == "runs" and len(ids.unique()) < len(ids):
-            self.unreadable[path] = "it has a run twice"
-            return None
-        return part
+        def look(paths: Sequence[Path]) -> dict[str, None]:
+            stats = {path: _stat(path) for path in paths}
+            self._read_ids("runs", [path for path in paths if stats[path] not in self._ids])
+            return {run_id: None for path in paths for run_id in self._ids.get(stats[path], ())}
 
-    def _parts(self, table: str, run_ids: Iterable[str] | None = None) -> dict[str, pa.Table]:
-        """The rows of a table by run, of these runs only or of all."""
+        return set(self._scan("runs", run_ids, look))
+
+    def _scan(
+        self,
+        table: str,
+        run_ids: Iterable[str] | None,
+        look: Callable[[Sequence[Path]], dict[str, T]],
+    ) -> dict[str, T]:
+        """What is found in the parts of a table by run, of these runs only or of all."""
         folder = self.folder / table
-        wanted = None if run_ids is None else set(run_ids)
-        parts: dict[str, pa.Table] = {}
         paths = sorted(folder.glob("[!._]*.parquet"))
-        if wanted is not None:
-            # Few of many: the files named after them, and the others if those do not have them all.
-            named = {folder / f"{run_id}.parquet" for run_id in wanted}
-            rest = [path for path in paths if path not in named]
-            paths = [path for path in paths if path in named]
-            self._add_parts(table, paths, wanted, parts)
-            paths = rest if wanted - parts.keys() else []
-        self._add_parts(table, paths, wanted, parts)
-        return parts
+        if run_ids is None:
+            return look(paths)
+        # Few of many: the files named after them, and the others if those do not have them all.
+        wanted = set(run_ids)
+        named = {folder / f"{run_id}.parquet" for run_id in wanted}
+        found = look([path for path in paths if path in named])
+        if wanted - found.keys():
+            found |= look([path for path in paths if path not in named])
+        return {run_id: value for run_id, value in found.items() if run_id in wanted}
 
-    def _add_parts(
-        self, table: str, paths: Iterable[Path], wanted: set[str] | None, parts: dict[str, pa.Table]
-    ) -> None:
-        for path in paths:
-            part = self._read_run(path) if table == "runs" else self._read_part(path, table)
-            if part is None:
-                continue
-            ids = part.column("run_id").unique().to_pylist()
-            for run_id in ids:
-                if wanted is None or run_id in wanted:
-                    # Several runs in one part: a folder that has been compacted.
-                    mine = pc.equal(part.column("run_id"), run_id)
-                    parts[run_id] = part if len(ids) == 1 else part.filter(mine)
+    def _read_ids(self, table: str, paths: Sequence[Path]) -> dict[str, None]:
+        """The runs of which there are rows in parts that can be read whole."""
+        return {
+            run_id: None for _, part in self._readable(paths, table) for run_id in _ids_in(part)
+        }
+
+    def _read_parts(
+        self,
+        paths: Sequence[Path],
+        table: str,
+        columns: Sequence[str] | None,
+        where: Mapping[str, str] | None,
+    ) -> dict[str, pa.Table]:
+        """The rows of parts by run; of a run that is in several parts those of the last."""
+        found: dict[str, pa.Table] = {}
+        for _, part in self._readable(paths, table, columns, where):
+            found |= _by_run(part)
+        names = columns or TABLES[table].names
+        return {run_id: rows.select(names) for run_id, rows in found.items()}
+
+    def _readable(
+        self,
+        paths: Sequence[Path],
+        table: str,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> Iterator[tuple[Path, pa.Table]]:
+        """The parts that can be read, in order; the others are noted in `unreadable`."""
+
+        def read(path: Path) -> tuple[Path, _Stat | None, pa.Table | str]:
+            return path, _stat(path), _read_part(path, table, columns, where)
+
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            for path, stat, part in pool.map(read, paths):
+                if isinstance(part, str):
+                    # A part of `runs` may go between listing and reading: the run is done again.
+                    if table != "runs" or path.exists():
+                        self.unreadable[path] = part
+                    continue
+                if table == "runs" and not where and stat is not None:
+                    self._ids[stat] = _ids_in(part)
+                yield path, part
+
+
+def _stat(path: Path) -> _Stat | None:
+    """What changes when a file is replaced; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return path, stat.st_mtime_ns, stat.st_size
+
+
+def part_style(table: str) -> dict[str, Any]:
+    """How the parts of a table are encoded.
+
+    Most are so small that setting up zstd for each column takes most of the time of reading them.
+    """
+    compression = "zstd" if table == "predictions" else "snappy"
+    return {
+        "compression": compression,
+        "use_dictionary": table == "predictions",
+        "write_statistics": False,
+    }
+
+
+@functools.cache
+def _stored_schema(table: str) -> pa.Schema:
+    """The schema of a table as a part has it: parquet renames the items of lists."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(TABLES[table].empty_table(), buffer)
+    return pq.read_schema(pa.BufferReader(buffer.getvalue()))
+
+
+def _read_part(
+    path: Path,
+    table: str,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, str] | None = None,
+) -> pa.Table | str:
+    """The rows of a part, or why it cannot be read.
+
+    Args:
+        columns, where: of `Store.read`; the columns of `where` and `run_id` are read, too.
+    """
+    where = where or {}
+    names = None if columns is None else [*dict.fromkeys([*columns, "run_id", *where])]
+    rows = []
+    try:
+        with pq.ParquetFile(path) as file:
+            is_usual = file.schema_arrow.equals(_stored_schema(table))
+            # One group of rows at a time: a folder that was compacted holds more than is wanted.
+            for number in range(file.num_row_groups):
+                if is_usual:
+                    group = file.read_row_group(number, names, use_threads=False)
+                else:
+                    group = _up_to_date(file.read_row_group(number, use_threads=False), table)
+                    group = group if names is None else group.select(names)
+                if group.column("run_id").null_count:
+                    return "it has rows of no run"
+                if "options" in group.column_names:
+                    group = _with_younger_options(group)
+                for name, value in where.items():
+                    group = group.filter(pc.equal(group.column(name), value))
+                rows.append(group)
+            if not file.metadata.num_rows:
+                return "it has no rows"
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    part = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
+    if table == "runs" and len(part.column("run_id").unique()) < len(part):
+        return "it has a run twice"
+    return part
+
+
+def _up_to_date(part: pa.Table, table: str) -> pa.Table:
+    """A part with the columns of today.
+
+    Raises:
+        KeyError, ValueError: it lacks some, or has other types.
+    """
+    if table == "runs" and "run_id" in part.column_names:
+        for name in YOUNGER.keys() - set(part.column_names):
+            kind = TABLES["runs"].field(name).type
+            part = part.append_column(name, pa.array([YOUNGER[name]] * len(part), kind))
+    return part.select(TABLES[table].names).cast(_stored_schema(table))
+
+
+def _ids_in(part: pa.Table) -> list[str]:
+    ids: list[str] = part.column("run_id").unique().to_pylist()
+    return ids
+
+
+def _by_run(part: pa.Table) -> dict[str, pa.Table]:
+    """The rows of every run in a part, without copying them."""
+    ids = _ids_in(part)
+    if len(ids) <= 1:
+        return dict.fromkeys(ids, part)
+    # Several runs: a folder that has been compacted.
+    codes = part.column("run_id").dictionary_encode().combine_chunks().indices.to_numpy()
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    blocks: dict[str, list[pa.Table]] = {run_id: [] for run_id in ids}
+    for start, end in itertools.pairwise([*starts, len(part)]):
+        blocks[ids[codes[start]]].append(part.slice(start, end - start))
+    return {run_id: pa.concat_tables(rows) for run_id, rows in blocks.items()}
+
+
+def _last(rows: pa.Table) -> pa.Table:
+    step = rows.column("step")
+    return rows.filter(pc.equal(step, pc.max(step)))
 
 
 def _with_younger_options(runs: pa.Table) -> pa.Table:
-    options = []
-    for algorithm, text in zip(
-        runs.column("algorithm").to_pylist(), runs.column("options").to_pylist(), strict=True
-    ):
-        younger = YOUNGER_OPTIONS.get(algorithm, {})
-        options.append(text and json.dumps(younger | json.loads(text), sort_keys=True))
+    before = runs.column("options").to_pylist()
+    options = [*map(_completed_options, runs.column("algorithm").to_pylist(), before)]
+    if options == before:
+        return runs
     position = runs.column_names.index("options")
     return runs.set_column(position, runs.schema.field("options"), pa.array(options, TEXT))
+
+
+@functools.cache
+def _completed_options(algorithm: str | None, text: str | None) -> str | None:
+    """Options as JSON, with those that came later."""
+    younger = YOUNGER_OPTIONS.get(algorithm or "", {})
+    return text and json.dumps(younger | json.loads(text), sort_keys=True)
 
 
 def write_atomically(path: Path, write: Any) -> None:
