@@ -207,12 +207,12 @@ def class_measures(table: pd.DataFrame) -> pd.DataFrame:
     """
     classes = table[table["order"] >= len(AGGREGATES)]
     names = [*GROUP, "method", "label_set", "repeat", "run_id"]
-    percent = classes.groupby(names, sort=False)["percent"]
+    low = {"num_failed": classes["percent"] < FAILED, "num_poor": classes["percent"] < POOR}
+    of_runs = classes.assign(**low).groupby(names, sort=False)
     measures = {
-        "sd_over_classes": percent.std(ddof=1),
-        "lowest_class": percent.min(),
-        "num_failed": percent.agg(lambda values: float((values < FAILED).sum())),
-        "num_poor": percent.agg(lambda values: float((values < POOR).sum())),
+        "sd_over_classes": of_runs["percent"].std(ddof=1),
+        "lowest_class": of_runs["percent"].min(),
+        **{name: of_runs[name].sum().astype(float) for name in low},
     }
     return pd.DataFrame(measures).reset_index()
 

@@ -334,7 +334,7 @@ def sheet_figure(images: pd.DataFrame, classes: list[str], title: str, subtitle:
         axis.imshow(
             pixels,
             extent=(x + 0.02, x + 0.92, y + 0.92, y + 0.02),
-            interpolation="nearest",
+            interpolation="none",  # the PDF holds the pixels, not an enlarged copy
             cmap="gray",
             vmin=0,
             vmax=1,

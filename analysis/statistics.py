@@ -137,7 +137,7 @@ def cluster_mean(frame: pd.DataFrame, value: str) -> ClusterMean:
     Args:
         frame: one row per run, with the columns `label_set` and `value`.
     """
-    frame = frame.dropna(subset=[value])
+    frame = frame[["label_set", value]].dropna(subset=[value])
     means = frame.groupby("label_set", sort=False)[value].mean().to_numpy(dtype=float)
     if len(means) == 0:
         return ClusterMean(math.nan, NO_INTERVAL, 0, 0, "")
@@ -168,7 +168,9 @@ def cluster_bootstrap(
     """
     groups = [
         group.to_numpy(dtype=float)
-        for _, group in frame.dropna(subset=[value]).groupby("label_set", sort=True)[value]
+        for _, group in frame[["label_set", value]]
+        .dropna(subset=[value])
+        .groupby("label_set", sort=True)[value]
     ]
     k = len(groups)
     if k < 2:
@@ -300,7 +302,7 @@ def variance_components(frame: pd.DataFrame, value: str) -> Components:
     Args:
         frame: one row per run, with the columns `label_set` and `value`.
     """
-    frame = frame.dropna(subset=[value])
+    frame = frame[["label_set", value]].dropna(subset=[value])
     groups = frame.groupby("label_set", sort=False)[value]
     counts: Floats = groups.count().to_numpy().astype(np.float64)
     means = groups.mean().to_numpy(dtype=float)

@@ -197,7 +197,8 @@ def protocols(runs: pd.DataFrame) -> pd.DataFrame:
         optimism = best on test minus last, its mean and 95% interval (`statistics.cluster_mean`;
         interval_over says over what).
     """
-    runs = runs.assign(optimism=100 * (runs["best_test_accuracy"] - runs["last_accuracy"]))
+    optimism = 100 * (runs["best_test_accuracy"] - runs["last_accuracy"])
+    runs = runs[[*GROUP, "label_set", *PROTOCOLS]].assign(optimism=optimism)
     rows = []
     for (experiment, variant), group in runs.groupby(GROUP, sort=False):
         parts = [*group.groupby("label_set", sort=False)]

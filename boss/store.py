@@ -15,20 +15,20 @@ No torch here.
 
 import dataclasses
 import functools
-import itertools
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from boss.errors import InputError
 from boss.study import YOUNGER as YOUNGER_FIELDS
@@ -198,8 +198,26 @@ YOUNGER_OPTIONS: dict[str, dict[str, Any]] = {
 }
 NUM_THREADS = min(8, os.cpu_count() or 1)  # that read parts
 
+BATCH = 64  # parts that a thread reads at a time
+
 _Stat = tuple[Path, int, int]  # path, time of the last change, size
 T = TypeVar("T")
+
+
+class _Pick(NamedTuple):
+    """What is read of a table, as in `Store.read`."""
+
+    columns: Sequence[str]
+    where: Mapping[str, str]
+    only_last: bool
+
+
+class _Block(NamedTuple):
+    """Rows of one run, one after the other in a table with others."""
+
+    rows: pa.Table
+    start: int
+    end: int
 
 
 class Store:
@@ -285,18 +303,22 @@ class Store:
                 small number instead of a text.
         """
 
-        def look(paths: Sequence[Path]) -> dict[str, pa.Table]:
-            found = self._read_parts(paths, table, columns, where)
-            return {run_id: _last(rows) for run_id, rows in found.items()} if only_last else found
+        names = [*(columns or TABLES[table].names)]
+        pick = _Pick(names, where or {}, only_last)
+
+        def look(paths: Sequence[Path]) -> dict[str, list[_Block]]:
+            return {
+                run_id: blocks
+                for found in self._readable(paths, table, pick)
+                for run_id, blocks in found.items()
+            }
 
         wanted = run_ids if table == "runs" else self._finished_ids(run_ids)
-        parts = self._scan(table, wanted, look)
-        rows = pa.concat_tables(
-            [parts[run_id] for run_id in sorted(parts)]
-            or [_stored_schema(table).empty_table().select(columns or TABLES[table].names)]
-        )
+        rows = _in_order(self._scan(table, wanted, look))
+        if rows is None:
+            rows = _stored_schema(table).empty_table()
+        rows = rows.select(names)
         texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
-        parts.clear()
         frame: pd.DataFrame = rows.to_pandas(
             categories=texts, self_destruct=as_categories, split_blocks=as_categories
         )  # column by column: what is one after the other need not be there twice
@@ -339,59 +361,48 @@ class Store:
     ) -> dict[str, T]:
         """What is found in the parts of a table by run, of these runs only or of all."""
         folder = self.folder / table
-        paths = sorted(folder.glob("[!._]*.parquet"))
         if run_ids is None:
-            return look(paths)
+            return look(_parts_in(folder))
         # Few of many: the files named after them, and the others if those do not have them all.
         wanted = set(run_ids)
-        named = {folder / f"{run_id}.parquet" for run_id in wanted}
-        found = look([path for path in paths if path in named])
+        named = [folder / f"{run_id}.parquet" for run_id in sorted(wanted)]
+        found = look([path for path in named if path.exists()])
         if wanted - found.keys():
-            found |= look([path for path in paths if path not in named])
+            seen = set(named)
+            found |= look([path for path in _parts_in(folder) if path not in seen])
         return {run_id: value for run_id, value in found.items() if run_id in wanted}
 
     def _read_ids(self, table: str, paths: Sequence[Path]) -> dict[str, None]:
         """The runs of which there are rows in parts that can be read whole."""
-        return {
-            run_id: None for _, part in self._readable(paths, table) for run_id in _ids_in(part)
-        }
-
-    def _read_parts(
-        self,
-        paths: Sequence[Path],
-        table: str,
-        columns: Sequence[str] | None,
-        where: Mapping[str, str] | None,
-    ) -> dict[str, pa.Table]:
-        """The rows of parts by run; of a run that is in several parts those of the last."""
-        found: dict[str, pa.Table] = {}
-        for _, part in self._readable(paths, table, columns, where):
-            found |= _by_run(part)
-        names = columns or TABLES[table].names
-        return {run_id: rows.select(names) for run_id, rows in found.items()}
+        return {run_id: None for found in self._readable(paths, table, None) for run_id in found}
 
     def _readable(
-        self,
-        paths: Sequence[Path],
-        table: str,
-        columns: Sequence[str] | None = None,
-        where: Mapping[str, str] | None = None,
-    ) -> Iterator[tuple[Path, pa.Table]]:
-        """The parts that can be read, in order; the others are noted in `unreadable`."""
-
-        def read(path: Path) -> tuple[Path, _Stat | None, pa.Table | str]:
-            return path, _stat(path), _read_part(path, table, columns, where)
-
+        self, paths: Sequence[Path], table: str, pick: _Pick | None
+    ) -> Iterator[dict[str, list[_Block]]]:
+        """The rows by run of each part that can be read, in order; others go to `unreadable`."""
+        size = max(1, min(BATCH, len(paths) // (4 * NUM_THREADS)))
+        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+        read = functools.partial(_read_batch, table=table, pick=pick)
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            for path, stat, part in pool.map(read, paths):
-                if isinstance(part, str):
-                    # A part of `runs` may go between listing and reading: the run is done again.
-                    if table != "runs" or path.exists():
-                        self.unreadable[path] = part
-                    continue
-                if table == "runs" and not where and stat is not None:
-                    self._ids[stat] = _ids_in(part)
-                yield path, part
+            for batch in pool.map(read, batches):
+                for path, stat, found in batch:
+                    if isinstance(found, str):
+                        # One of `runs` may go between listing and reading: the run is done again.
+                        if table != "runs" or path.exists():
+                            self.unreadable[path] = found
+                        continue
+                    if table == "runs" and stat and not (pick and pick.where):
+                        self._ids[stat] = [*found]
+                    yield found
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    """The parts of a table, in order; none without the folder."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(".parquet")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if not name.startswith((".", "_"))]
 
 
 def _stat(path: Path) -> _Stat | None:
@@ -404,15 +415,17 @@ def _stat(path: Path) -> _Stat | None:
 
 
 def part_style(table: str) -> dict[str, Any]:
-    """How the parts of a table are encoded.
+    """How the parts of a table are encoded: so that thousands of small ones are read fast.
 
-    Most are so small that setting up zstd for each column takes most of the time of reading them.
+    Setting up zstd for each column took most of that time, reading the descriptions of the columns
+    (`data_dictionary` has them) much of the rest.
     """
-    compression = "zstd" if table == "predictions" else "snappy"
+    is_large = table == "predictions"
     return {
-        "compression": compression,
-        "use_dictionary": table == "predictions",
+        "compression": "zstd" if is_large else "snappy",
+        "use_dictionary": is_large,
         "write_statistics": False,
+        "store_schema": False,
     }
 
 
@@ -420,39 +433,56 @@ def part_style(table: str) -> dict[str, Any]:
 def _stored_schema(table: str) -> pa.Schema:
     """The schema of a table as a part has it: parquet renames the items of lists."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(TABLES[table].empty_table(), buffer)
+    pq.write_table(TABLES[table].empty_table(), buffer, **part_style(table))
     return pq.read_schema(pa.BufferReader(buffer.getvalue()))
 
 
-def _read_part(
-    path: Path,
-    table: str,
-    columns: Sequence[str] | None = None,
-    where: Mapping[str, str] | None = None,
-) -> pa.Table | str:
-    """The rows of a part, or why it cannot be read.
+def _read_batch(
+    paths: Sequence[Path], table: str, pick: _Pick | None
+) -> list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]]:
+    """The rows of parts by run, or why a part cannot be read.
+
+    They are copied into one table: thousands of small ones take much more memory than their rows.
+    """
+    wanted = {"run_id", *pick.columns, *pick.where} if pick else {*TABLES[table].names}
+    usual = pa.schema([field for field in _stored_schema(table) if field.name in wanted])
+    parts = [(path, _stat(path), _read_part(path, table, pick, usual)) for path in paths]
+    good = [part for _, _, part in parts if not isinstance(part, str)]
+    rows = pa.concat_tables(good).combine_chunks() if len(good) > 1 else (good or [None])[0]
+    found: list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]] = []
+    start = 0
+    for path, stat, part in parts:
+        if isinstance(part, str):
+            found.append((path, stat, part))
+            continue
+        blocks: dict[str, list[_Block]] = {}
+        for run_id, first, end in _by_run(part):
+            blocks.setdefault(run_id, []).append(_Block(rows, start + first, start + end))
+        found.append((path, stat, blocks))
+        start += len(part)
+    return found
+
+
+def _read_part(path: Path, table: str, pick: _Pick | None, usual: pa.Schema) -> pa.Table | str:
+    """What is picked of the rows of a part (None: all), or why it cannot be read.
 
     Args:
-        columns, where: of `Store.read`; the columns of `where` and `run_id` are read, too.
+        usual: the schema of the columns that are read.
     """
-    where = where or {}
-    names = None if columns is None else [*dict.fromkeys([*columns, "run_id", *where])]
     rows = []
     try:
-        with pq.ParquetFile(path) as file:
-            is_usual = file.schema_arrow.equals(_stored_schema(table))
+        with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
             # One group of rows at a time: a folder that was compacted holds more than is wanted.
             for number in range(file.num_row_groups):
-                if is_usual:
-                    group = file.read_row_group(number, names, use_threads=False)
-                else:
+                group = file.read_row_group(number, usual.names, use_threads=False)
+                if not group.schema.equals(usual):
                     group = _up_to_date(file.read_row_group(number, use_threads=False), table)
-                    group = group if names is None else group.select(names)
+                    group = group.select(usual.names)
                 if group.column("run_id").null_count:
                     return "it has rows of no run"
                 if "options" in group.column_names:
                     group = _with_younger_options(group)
-                for name, value in where.items():
+                for name, value in pick.where.items() if pick else ():
                     group = group.filter(pc.equal(group.column(name), value))
                 rows.append(group)
             if not file.metadata.num_rows:
@@ -462,7 +492,7 @@ def _read_part(
     part = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
     if table == "runs" and len(part.column("run_id").unique()) < len(part):
         return "it has a run twice"
-    return part
+    return part.filter(_is_last(part)) if pick and pick.only_last else part
 
 
 def _up_to_date(part: pa.Table, table: str) -> pa.Table:
@@ -478,28 +508,42 @@ def _up_to_date(part: pa.Table, table: str) -> pa.Table:
     return part.select(TABLES[table].names).cast(_stored_schema(table))
 
 
-def _ids_in(part: pa.Table) -> list[str]:
-    ids: list[str] = part.column("run_id").unique().to_pylist()
-    return ids
+def _codes(part: pa.Table) -> tuple[list[str], NDArray[np.int32]]:
+    """The runs in a part, and for each row which of them it is of."""
+    ids = part.column("run_id").combine_chunks().dictionary_encode()
+    return ids.dictionary.to_pylist(), ids.indices.to_numpy()
 
 
-def _by_run(part: pa.Table) -> dict[str, pa.Table]:
-    """The rows of every run in a part, without copying them."""
-    ids = _ids_in(part)
-    if len(ids) <= 1:
-        return dict.fromkeys(ids, part)
+def _by_run(part: pa.Table) -> list[tuple[str, int, int]]:
+    """Each run in a part with where its rows begin and end; several times if they lie apart."""
+    names, codes = _codes(part)
+    if len(names) <= 1:
+        return [(run_id, 0, len(part)) for run_id in names]
     # Several runs: a folder that has been compacted.
-    codes = part.column("run_id").dictionary_encode().combine_chunks().indices.to_numpy()
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    blocks: dict[str, list[pa.Table]] = {run_id: [] for run_id in ids}
-    for start, end in itertools.pairwise([*starts, len(part)]):
-        blocks[ids[codes[start]]].append(part.slice(start, end - start))
-    return {run_id: pa.concat_tables(rows) for run_id, rows in blocks.items()}
+    ends = [*starts[1:], len(part)]
+    return [(names[codes[i]], int(i), int(j)) for i, j in zip(starts, ends, strict=True)]
 
 
-def _last(rows: pa.Table) -> pa.Table:
-    step = rows.column("step")
-    return rows.filter(pc.equal(step, pc.max(step)))
+def _is_last(part: pa.Table) -> pa.Array:
+    """Which rows are of the last step of their run."""
+    names, codes = _codes(part)
+    step = part.column("step").to_numpy()
+    last = np.zeros(len(names), dtype=np.int64)
+    np.maximum.at(last, codes, step)
+    return pa.array(step == last[codes])
+
+
+def _in_order(found: Mapping[str, list[_Block]]) -> pa.Table | None:
+    """The rows of all runs, ordered by run; None if there are none."""
+    merged: list[_Block] = []
+    for run_id in sorted(found):
+        for block in found[run_id]:
+            if merged and merged[-1].rows is block.rows and merged[-1].end == block.start:
+                block = merged.pop()._replace(end=block.end)
+            merged.append(block)
+    tables = [rows.slice(start, end - start) for rows, start, end in merged]
+    return pa.concat_tables(tables) if tables else None
 
 
 def _with_younger_options(runs: pa.Table) -> pa.Table:
