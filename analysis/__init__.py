@@ -12,5 +12,6 @@ comparison     ours beside published numbers, by the settings of the runs
 comparison_page  its figures and page
 parts          what a page is made of
 report         writes all of it, in reading order
+saving         writes the figures, several at a time
 published/     numbers from the literature, each with its source
 """

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from boss.study import Comparison
 
@@ -178,7 +178,7 @@ def value_axis(axis: Axes, which: str, quantity: str, values: Sequence[float]) -
         ticks = axis.xaxis if which == "x" else axis.yaxis
         ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ticks.set_minor_locator(NullLocator())
-        ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ticks.set_major_formatter(StrMethodFormatter("{x:g}"))
         label += ", log scale"
     else:
         space = max(0.15 * (high - low), 0.05 * high)

@@ -24,6 +24,7 @@ from .parts import (
     suffixes,
     without_rounds,
 )
+from .saving import Saver
 
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
 MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
@@ -117,11 +118,13 @@ def report(
     prepare(folder)
     written = Report(folder, [], [], warnings)
     page = [head(study, found, reproduces, description, warnings)]
-    for number, (heading, parts) in enumerate(sections, start=1):
-        page.append(f"## {number}. {heading}")
-        page.extend(write_part(part, study, written) for part in parts)
-    everything = tables.runs(metrics(found)).to_csv(index=False)
-    written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
+    num_figures = sum(isinstance(part, Picture) for _, parts in sections for part in parts)
+    with Saver(num_figures) as saver:
+        for number, (heading, parts) in enumerate(sections, start=1):
+            page.append(f"## {number}. {heading}")
+            page.extend(write_part(part, study, written, saver) for part in parts)
+        everything = tables.runs(metrics(found)).to_csv(index=False)
+        written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
     write_text(folder / "report.md", "\n\n".join(page) + "\n")
     return written
 
@@ -702,14 +705,14 @@ def prepare(folder: Path) -> None:
         raise InputError(f"cannot write the report to {folder}: {error.strerror}") from error
 
 
-def write_part(part: Part, study: str, written: Report) -> str:
+def write_part(part: Part, study: str, written: Report, saver: Saver) -> str:
     """Write the files of a part and return its place on the page."""
     if isinstance(part, Text):
         return part.text
     if isinstance(part, Table):
         written.tables.extend(write_table(part, study, written.folder / "tables"))
         return table_on_page(part)
-    written.figures.extend(write_picture(part, written.folder / "figures"))
+    written.figures.extend(write_picture(part, written.folder / "figures", saver))
     return f"![{part.title}](figures/{part.name}.png)\n\n**{part.title}.** {part.caption}"
 
 
@@ -767,13 +770,8 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def write_picture(part: Picture, folder: Path) -> Iterator[Path]:
-    """Draw a figure, as PNG and PDF, without the time of day in either."""
+def write_picture(part: Picture, folder: Path, saver: Saver) -> list[Path]:
+    """Draw a figure and have it written, as PNG and PDF."""
     with matplotlib.style.context(["default", figures.STYLE]):
         figure = part.draw()
-        for ending in ("png", "pdf"):
-            path = folder / f"{part.name}.{ending}"
-            metadata = {"CreationDate": None} if ending == "pdf" else {"Software": None}
-            figure.savefig(path, metadata=metadata)
-            figure.set_layout_engine("none")  # laid out once: the second file need not do it again
-            yield path
+    return saver.save(figure, folder / part.name, figures.STYLE)

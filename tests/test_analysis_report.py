@@ -21,6 +21,7 @@ import analysis
 from analysis import figures
 from analysis import report as report_module
 from analysis.report import Picture, Report, escape, report
+from analysis.saving import Saver
 from boss.errors import InputError
 from boss.store import OPTIONAL_TABLES, TABLES
 from boss.study import Comparison, Run
@@ -317,7 +318,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Figures by name: reports draw them, but save none."""
     figures_by_name: dict[str, Figure] = {}
 
-    def draw(part: Picture, folder: Path) -> list[Path]:
+    def draw(part: Picture, folder: Path, saver: Saver) -> list[Path]:
         with matplotlib.style.context(["default", figures.STYLE]):
             figure = figures_by_name[part.name] = part.draw()
             FigureCanvasAgg(figure).draw()
