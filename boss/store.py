@@ -440,59 +440,105 @@ def _stored_schema(table: str) -> pa.Schema:
 def _read_batch(
     paths: Sequence[Path], table: str, pick: _Pick | None
 ) -> list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]]:
-    """The rows of parts by run, or why a part cannot be read.
+    """The rows of parts by run (of `pick`, None: all), or why a part cannot be read.
 
-    They are copied into one table: thousands of small ones take much more memory than their rows.
+    They are copied into one table: thousands of small ones take much more memory and time.
     """
-    wanted = {"run_id", *pick.columns, *pick.where} if pick else {*TABLES[table].names}
+    where = pick.where if pick else {}
+    wanted = {"run_id", *pick.columns, *where} if pick else {*TABLES[table].names}
     usual = pa.schema([field for field in _stored_schema(table) if field.name in wanted])
-    parts = [(path, _stat(path), _read_part(path, table, pick, usual)) for path in paths]
+    parts = [(path, _stat(path), _read_part(path, table, usual, where)) for path in paths]
     good = [part for _, _, part in parts if not isinstance(part, str)]
-    rows = pa.concat_tables(good).combine_chunks() if len(good) > 1 else (good or [None])[0]
+    if not good:
+        return [(path, stat, str(reason)) for path, stat, reason in parts]
+    rows = pa.concat_tables(good).combine_chunks() if len(good) > 1 else good[0]
+    names, codes = _runs_of(rows)
+    number = np.repeat(np.arange(len(good)), [len(part) for part in good])
+    bad = _wrong_ids(table, number, codes, names)
+    keep = np.ones(len(rows), dtype=bool)
+    for name, value in where.items():
+        keep &= pc.equal(rows.column(name), value).fill_null(False).to_numpy()
+    if pick and pick.only_last:
+        keep &= _is_last(rows.column("step").to_numpy(), number * len(names) + codes)
+    if not keep.all():
+        rows, codes, number = rows.filter(pa.array(keep)), codes[keep], number[keep]
+    blocks: list[dict[str, list[_Block]]] = [{} for _ in good]
+    starts = np.flatnonzero((np.diff(codes, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+        run_id = names[codes[start]]
+        if run_id is not None:
+            blocks[number[start]].setdefault(run_id, []).append(_Block(rows, start, end))
     found: list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]] = []
-    start = 0
+    position = 0
     for path, stat, part in parts:
         if isinstance(part, str):
             found.append((path, stat, part))
-            continue
-        blocks: dict[str, list[_Block]] = {}
-        for run_id, first, end in _by_run(part):
-            blocks.setdefault(run_id, []).append(_Block(rows, start + first, start + end))
-        found.append((path, stat, blocks))
-        start += len(part)
+        else:
+            found.append((path, stat, bad.get(position, blocks[position])))
+            position += 1
     return found
 
 
-def _read_part(path: Path, table: str, pick: _Pick | None, usual: pa.Schema) -> pa.Table | str:
-    """What is picked of the rows of a part (None: all), or why it cannot be read.
+def _read_part(
+    path: Path, table: str, usual: pa.Schema, where: Mapping[str, str]
+) -> pa.Table | str:
+    """The rows of a part, of a large one those of `where` only, or why it cannot be read.
 
     Args:
         usual: the schema of the columns that are read.
     """
-    rows = []
+    groups = []
     try:
         with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
-            # One group of rows at a time: a folder that was compacted holds more than is wanted.
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number, usual.names, use_threads=False)
                 if not group.schema.equals(usual):
                     group = _up_to_date(file.read_row_group(number, use_threads=False), table)
                     group = group.select(usual.names)
-                if group.column("run_id").null_count:
-                    return "it has rows of no run"
-                if "options" in group.column_names:
+                if "options" in usual.names:
                     group = _with_younger_options(group)
-                for name, value in pick.where.items() if pick else ():
-                    group = group.filter(pc.equal(group.column(name), value))
-                rows.append(group)
+                if file.num_row_groups > 1:  # a folder that has been compacted
+                    for name, value in where.items():
+                        group = group.filter(pc.equal(group.column(name), value))
+                groups.append(group)
             if not file.metadata.num_rows:
                 return "it has no rows"
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0]
-    part = pa.concat_tables(rows) if len(rows) > 1 else rows[0]
-    if table == "runs" and len(part.column("run_id").unique()) < len(part):
-        return "it has a run twice"
-    return part.filter(_is_last(part)) if pick and pick.only_last else part
+    return pa.concat_tables(groups) if len(groups) > 1 else groups[0]
+
+
+def _runs_of(rows: pa.Table) -> tuple[list[str | None], NDArray[np.int64]]:
+    """The runs in a table, None if rows are of none, and for each row which of them it is of."""
+    ids = rows.column("run_id").combine_chunks().dictionary_encode(null_encoding="encode")
+    return ids.dictionary.to_pylist(), ids.indices.to_numpy().astype(np.int64)
+
+
+def _wrong_ids(
+    table: str, number: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str | None]
+) -> dict[int, str]:
+    """By the number of a part: what is wrong with the ids of its rows."""
+    bad: dict[int, str] = {}
+    if table == "runs":
+        keys, counts = np.unique(number * len(names) + codes, return_counts=True)
+        bad |= {int(key) // len(names): "it has a run twice" for key in keys[counts > 1]}
+    if None in names:
+        without = np.unique(number[codes == names.index(None)])
+        bad |= {int(key): "it has rows of no run" for key in without}
+    return bad
+
+
+def _is_last(step: NDArray[np.int64], run: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows are of the last step of their run.
+
+    Args:
+        run: numbers that tell the runs apart.
+    """
+    _, codes = np.unique(run, return_inverse=True)
+    last = np.full(codes.max(initial=0) + 1, -1, dtype=np.int64)
+    np.maximum.at(last, codes, step)
+    found: NDArray[np.bool_] = step == last[codes]
+    return found
 
 
 def _up_to_date(part: pa.Table, table: str) -> pa.Table:
@@ -506,32 +552,6 @@ def _up_to_date(part: pa.Table, table: str) -> pa.Table:
             kind = TABLES["runs"].field(name).type
             part = part.append_column(name, pa.array([YOUNGER[name]] * len(part), kind))
     return part.select(TABLES[table].names).cast(_stored_schema(table))
-
-
-def _codes(part: pa.Table) -> tuple[list[str], NDArray[np.int32]]:
-    """The runs in a part, and for each row which of them it is of."""
-    ids = part.column("run_id").combine_chunks().dictionary_encode()
-    return ids.dictionary.to_pylist(), ids.indices.to_numpy()
-
-
-def _by_run(part: pa.Table) -> list[tuple[str, int, int]]:
-    """Each run in a part with where its rows begin and end; several times if they lie apart."""
-    names, codes = _codes(part)
-    if len(names) <= 1:
-        return [(run_id, 0, len(part)) for run_id in names]
-    # Several runs: a folder that has been compacted.
-    starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    ends = [*starts[1:], len(part)]
-    return [(names[codes[i]], int(i), int(j)) for i, j in zip(starts, ends, strict=True)]
-
-
-def _is_last(part: pa.Table) -> pa.Array:
-    """Which rows are of the last step of their run."""
-    names, codes = _codes(part)
-    step = part.column("step").to_numpy()
-    last = np.zeros(len(names), dtype=np.int64)
-    np.maximum.at(last, codes, step)
-    return pa.array(step == last[codes])
 
 
 def _in_order(found: Mapping[str, list[_Block]]) -> pa.Table | None:
