@@ -21,6 +21,7 @@ from . import statistics
 from .figures import (
     ACCURACY,
     GRAY,
+    MAX_VECTOR_DOTS,
     class_order,
     color,
     dash,
@@ -291,7 +292,9 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
         jitter = (np.arange(len(values)) * 0.618034) % 1 - 0.5
         alpha = float(np.clip(60 / max(len(values), 1), 0.12, 0.5))
         x = position + 0.2 + 0.26 * jitter
-        left.plot(x, values, "o", ms=2.6, mew=0, alpha=alpha, color=color(position))
+        is_dense = len(values) > MAX_VECTOR_DOTS
+        style = {"ms": 2.6, "mew": 0, "alpha": alpha, "color": color(position)}
+        left.plot(x, values, "o", **style, rasterized=is_dense)
         left.boxplot(
             values,
             positions=[position - 0.2],

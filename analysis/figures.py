@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -52,6 +53,7 @@ MAX_ANNOTATED = (15, 60)  # classes and rows of a heat map whose cells hold numb
 MAX_ROW_NAME = 30  # letters in a line
 MAX_HEIGHT = 11.0  # inches, of a figure that grows with its rows
 MAX_PANELS = 8
+MAX_VECTOR_CURVES, MAX_VECTOR_DOTS = 200, 5000  # of one kind; more are pixels in a PDF, too
 MAX_COLORED = 8  # variants told apart by color; more are named one by one
 MIN_RANGE = 5.0  # points, of an axis that adapts to the accuracies
 MAX_VARIANT_PANELS = 14  # of more variants, those that end lowest and highest
@@ -249,10 +251,9 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
     # Each curve is thinner than the one below it and has gaps that show it.
     styles: list[dict[str, Any]] = [
         {"color": color(i), "ls": DASHES[i % len(DASHES)], "lw": 2.2 - 0.35 * (i % len(DASHES))}
-        if len(repeats) <= len(PALETTE)
-        else {"color": GRAY, "lw": 0.4}
         for i in range(len(repeats))
     ]
+    is_many = len(repeats) > len(PALETTE)
     figure, axes = panels(len(shown), ACCURACY, across=5, width=1.65, height=1.5, extra=0.9)
     largest = float(classes["images_seen"].max())
     subtitle = "Teacher (averaged weights); one panel per class, one curve per repeat. "
@@ -265,10 +266,13 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
         axis.set_ylim(-3, 103)
         images_axis(axis, largest)
         rows = classes[classes["class_index"] == index]
+        if is_many:
+            axis.add_collection(gray_curves(rows))
+            continue
         for repeat, style in zip(repeats, styles, strict=True):
             curve = rows[rows["repeat"] == repeat]
             axis.plot(curve["images_seen"], 100 * curve["test_accuracy"], **style)
-    if len(repeats) <= len(PALETTE):
+    if not is_many:
         lines = [
             Line2D([], [], label=f"repeat {repeat}", **style)
             for repeat, style in zip(repeats, styles, strict=True)
@@ -276,6 +280,15 @@ def class_convergence(classes: pd.DataFrame, title: str) -> Figure:
         columns = min(len(lines), 5)
         figure.legend(handles=lines, loc="outside lower center", ncols=columns, handlelength=3.2)
     return figure
+
+
+def gray_curves(rows: pd.DataFrame) -> LineCollection:
+    """A thin curve of test accuracy per repeat, all in one artist."""
+    wide = 100 * rows.pivot(index="images_seen", columns="repeat", values="test_accuracy")
+    x = wide.index.to_numpy(dtype=float)
+    curves = [np.column_stack([x, wide[repeat].to_numpy(dtype=float)]) for repeat in wide]
+    is_dense = len(curves) > MAX_VECTOR_CURVES
+    return LineCollection(curves, colors=GRAY, linewidths=0.4, rasterized=is_dense)
 
 
 def lowest_and_highest(means: "pd.Series[float]", most: int) -> list[str]:

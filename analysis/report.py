@@ -1,5 +1,6 @@
 """Writes the report of a study: tables, figures, and one page that puts them in reading order."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from .parts import (
 )
 from .saving import Saver
 
-MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold all
+MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold more
+MAX_ROWS_IN_TEXT = 1000  # of a table in Markdown and LaTeX; its CSV holds all
 MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
 MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
 MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment; of more variants, one of all
@@ -721,8 +723,20 @@ def table_on_page(part: Table) -> str:
     shown = part.text.head(MAX_ROWS_SHOWN)
     more = ""
     if len(shown) < len(part.text):
-        more = f" Shown: {len(shown)} of {len(part.text)} rows, all are in tables/{part.name}.md."
+        ending = "md" if len(part.text) <= MAX_ROWS_IN_TEXT else "csv"
+        more = f" Shown: {len(shown)} of {len(part.text)} rows, all are in"
+        more += f" tables/{part.name}.{ending}."
     return f"**{part.title}.** {part.caption}{more}\n\n{markdown(shown)}"
+
+
+def shortened(part: Table) -> Table:
+    """A table with as many rows as one can read, which says so if it has more."""
+    if len(part.text) <= MAX_ROWS_IN_TEXT:
+        return part
+    more = f" Shown: {MAX_ROWS_IN_TEXT} of {len(part.text)} rows, all are in {part.name}.csv."
+    return dataclasses.replace(
+        part, text=part.text.head(MAX_ROWS_IN_TEXT), caption=part.caption + more
+    )
 
 
 def markdown(text: pd.DataFrame) -> str:
@@ -759,6 +773,7 @@ def latex(part: Table, study: str) -> str:
 def write_table(part: Table, study: str, folder: Path) -> Iterator[Path]:
     """Write a table as CSV, Markdown and LaTeX."""
     yield write_text(folder / f"{part.name}.csv", part.numbers.to_csv(index=False))
+    part = shortened(part)
     page = f"**{part.title}.** {part.caption}\n\n{markdown(part.text)}\n"
     yield write_text(folder / f"{part.name}.md", page)
     yield write_text(folder / f"{part.name}.tex", latex(part, study))

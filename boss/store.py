@@ -15,6 +15,7 @@ No torch here.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import uuid
@@ -464,7 +465,7 @@ def _read_batch(
         rows, codes, number = rows.filter(pa.array(keep)), codes[keep], number[keep]
     blocks: list[dict[str, list[_Block]]] = [{} for _ in good]
     starts = np.flatnonzero((np.diff(codes, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
-    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(rows)], strict=True):
+    for start, end in itertools.pairwise([*starts.tolist(), len(rows)]):
         run_id = names[codes[start]]
         if run_id is not None:
             blocks[number[start]].setdefault(run_id, []).append(_Block(rows, start, end))

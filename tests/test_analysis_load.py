@@ -457,3 +457,14 @@ def test_a_store_without_labeled_images(tmp_path: Path) -> None:
         path.unlink()
     images, warnings = load.labeled_images(load.load(tmp_path, "synthetic"))
     assert (len(images), warnings) == (0, [])
+
+
+def test_rows_know_the_images_seen_at_their_step(tmp_path: Path) -> None:
+    found = loaded(tmp_path, grid_of_runs(num_label_sets=2, num_repeats=2))
+    curves = load.class_curves(found)
+    by_step = found.evaluations.drop_duplicates(["run_id", "step"])
+    images = {(r.run_id, r.step): r.images_seen for r in by_step.itertuples()}
+    assert curves["images_seen"].tolist() == [images[r.run_id, r.step] for r in curves.itertuples()]
+    # Of a step that was not evaluated it is not known.
+    later = found.class_evaluations.assign(step=found.class_evaluations["step"] + 1)
+    assert load.class_curves(found, later)["images_seen"].isna().all()

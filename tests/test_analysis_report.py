@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
 import analysis
-from analysis import figures
+from analysis import figures, load
 from analysis import report as report_module
 from analysis.report import Picture, Report, escape, report
 from analysis.saving import Saver
@@ -569,3 +570,54 @@ print("analysis" in sys.modules)
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+def test_a_table_of_thousands_of_rows_is_shortened_but_in_its_csv(tmp_path: Path) -> None:
+    num_rows = report_module.MAX_ROWS_IN_TEXT + 500
+    table = pd.DataFrame({"x": range(num_rows)})
+    part = report_module.Table("many", "Many", "A caption.", table, table)
+    list(report_module.write_table(part, "s", tmp_path))
+    assert len(pd.read_csv(tmp_path / "many.csv")) == num_rows
+    for ending, first_cell in (("md", "| "), ("tex", "")):
+        text = (tmp_path / f"many.{ending}").read_text()
+        assert "Shown: 1000 of 1500 rows, all are in many.csv." in text
+        assert re.search(rf"^{re.escape(first_cell)}999 ", text, re.M)
+        assert not re.search(rf"^{re.escape(first_cell)}1000 ", text, re.M)
+    assert "Shown: 60 of 1500 rows, all are in tables/many.csv." in report_module.table_on_page(
+        part
+    )
+    part = report_module.Table("few", "Few", "A caption.", table[:100], table[:100])
+    assert "all are in tables/few.md." in report_module.table_on_page(part)
+    assert report_module.shortened(part) is part
+
+
+def test_curves_of_many_repeats_are_one_artist(tmp_path: Path) -> None:
+    write_store(tmp_path, [make_run(repeat=repeat) for repeat in range(12)])
+    found = load.load(tmp_path, "synthetic")
+    curves = load.class_curves(found)
+    figure = figures.class_convergence(curves, "title")
+    for index, axis in enumerate(figure.axes):
+        assert not axis.lines
+        [collection] = axis.collections
+        assert isinstance(collection, LineCollection)
+        drawn = collection.get_segments()
+        assert len(drawn) == 12
+        rows = curves[(curves["class_index"] == index) & (curves["repeat"] == 11)]
+        expected = np.column_stack([rows["images_seen"], 100 * rows["test_accuracy"]])
+        np.testing.assert_allclose(drawn[11], expected)
+
+
+def test_rows_hold_no_texts(tmp_path: Path) -> None:
+    """Settings as JSON are a thousand letters: in a row of every class they fill the memory."""
+    write_store(tmp_path, grid_of_runs(num_label_sets=3, num_repeats=3))
+    found = load.load(tmp_path, "synthetic")
+    assert found.runs["group"].str.len().min() > 300
+    for table in (found.evaluations, found.class_evaluations):
+        per_row = table.drop(columns="run_id").memory_usage(index=False).sum() / len(table)
+        assert per_row < 100, per_row
+    assert not any(
+        pd.api.types.is_string_dtype(table[name].dtype)
+        for table in (found.evaluations, found.class_evaluations)
+        for name in table
+    )
+    assert isinstance(load.metrics(found)["group"].dtype, pd.CategoricalDtype)

@@ -221,6 +221,132 @@ def test_a_compacted_part_holds_several_runs(tmp_path):
     assert len(store.read("evaluations")) == 4
 
 
+def test_a_run_in_its_own_part_and_in_a_compacted_one_is_counted_once(tmp_path):
+    """As after a crash while a folder was being compacted; and its rows may lie apart."""
+    store = Store(tmp_path, "s")
+    for run_id, accuracy in (("c", 0.75), ("a", 0.25), ("b", 0.5)):
+        write(store, run_id, accuracy)
+    for table in ("runs", "evaluations"):
+        folder = tmp_path / "s" / table
+        rows = pa.concat_tables(
+            pq.read_table(folder / f"{i}.parquet", partitioning=None) for i in "cab"
+        )
+        rows = rows.take([*range(0, len(rows), 2), *range(1, len(rows), 2)])
+        pq.write_table(rows, folder / "compacted.parquet", row_group_size=2)
+        (folder / "c.parquet").unlink()
+    assert store.read("runs")["run_id"].tolist() == ["a", "b", "c"]
+    evaluations = store.read("evaluations")
+    assert evaluations["run_id"].tolist() == ["a", "a", "b", "b", "c", "c"]
+    assert evaluations["step"].tolist() == [1, 2] * 3
+    assert evaluations["test_accuracy"].tolist() == [0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    [last, other] = store.read("evaluations", ["c", "a"], only_last=True).to_dict("records")
+    assert (last["run_id"], last["step"], other["run_id"], other["step"]) == ("a", 2, "c", 2)
+    assert store.finished()["run_id"].tolist() == ["a", "b", "c"]
+    assert not store.unreadable
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_a_selection_of_rows_and_columns_equals_that_of_the_whole_table(tmp_path, is_compacted):
+    store = Store(tmp_path, "s")
+    tables = {t: [{}] for t in TABLES if t not in ("runs", "evaluations", *SPARSE_TABLES)}
+    for number, run_id in enumerate("cab"):
+        rows = [
+            {"step": step, "network": network, "test_accuracy": number + step / 10}
+            for step in range(1, 3 + number)
+            for network in ("teacher", "student")
+        ]
+        store.write(run_row(run_id), **tables, evaluations=rows[: len(rows) - (number == 2)])
+    store.write(run_row("d"), **tables, evaluations=[{"step": 1, "network": "student"}])
+    if is_compacted:
+        folder = tmp_path / "s" / "evaluations"
+        parts = [pq.read_table(path, partitioning=None) for path in sorted(folder.iterdir())]
+        for path in folder.iterdir():
+            path.unlink()
+        pq.write_table(pa.concat_tables(parts), folder / "compacted.parquet", row_group_size=5)
+    whole = store.read("evaluations")
+    assert whole["run_id"].drop_duplicates().tolist() == ["a", "b", "c", "d"]
+    names = ["test_accuracy", "step"]
+    picked = store.read("evaluations", columns=names, where={"network": "student"})
+    expected = whole.loc[whole["network"] == "student", names].reset_index(drop=True)
+    pd.testing.assert_frame_equal(picked, expected)
+    last = store.read("evaluations", only_last=True)
+    is_last = whole["step"] == whole.groupby("run_id")["step"].transform("max")
+    pd.testing.assert_frame_equal(last, whole[is_last].reset_index(drop=True))
+    categories = store.read("evaluations", as_categories=True)
+    assert isinstance(categories["network"].dtype, pd.CategoricalDtype)
+    assert categories["network"].tolist() == whole["network"].tolist()
+    assert categories["run_id"].cat.categories.tolist() == ["a", "b", "c", "d"]
+    # What was picked of `runs` is not taken for all there is.
+    assert store.read("runs", where={"study": "other"}).empty
+    assert len(store.read("evaluations")) == len(whole)
+
+
+def test_a_part_that_lacks_a_column_that_is_read_is_named(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    write(store, "b")
+    part = tmp_path / "s" / "evaluations" / "a.parquet"
+    pq.write_table(pq.read_table(part, partitioning=None).drop_columns(["test_loss"]), part)
+    assert (
+        store.read("evaluations", columns=["run_id", "test_loss"])["run_id"].tolist() == ["b"] * 2
+    )
+    assert list(store.unreadable) == [part]
+
+
+def test_reading_opens_every_part_once(tmp_path, monkeypatch):
+    """Of 300 runs: `runs` is not read again for each table, nothing that was not asked for."""
+    store = Store(tmp_path, "s")
+    write(store, "000")
+    for table in TABLES:
+        folder = tmp_path / "s" / table
+        part = pq.read_table(folder / "000.parquet", partitioning=None)
+        position = part.column_names.index("run_id")
+        for number in range(1, 300):
+            ids = pa.array([f"{number:03}"] * len(part))
+            pq.write_table(
+                part.set_column(position, "run_id", ids), folder / f"{number:03}.parquet"
+            )
+    opened = []
+
+    def count(source):
+        opened.append(source)
+        return pa.OSFile(source)
+
+    monkeypatch.setattr(store_module, "pa", _With(pa, OSFile=count))
+    for table in ("runs", "evaluations", "class_evaluations"):
+        assert store.read(table)["run_id"].nunique() == 300
+    assert len(opened) == len(set(opened)) == 3 * 300
+    opened.clear()
+    assert len(store.read("labeled_images", ["007", "100"])) == 2
+    assert sorted(opened) == [
+        str(tmp_path / "s" / "labeled_images" / f"{i}.parquet") for i in ("007", "100")
+    ]
+    opened.clear()
+    assert len(store.finished()) == 300
+    assert len(opened) == len(set(opened)) == 3 * 300
+
+
+class _With:
+    """A module with some of its names replaced."""
+
+    def __init__(self, module, **names):
+        self.module, self.names = module, names
+
+    def __getattr__(self, name):
+        return self.names.get(name) or getattr(self.module, name)
+
+
+def test_small_parts_are_written_so_that_many_are_read_fast(tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    for table in TABLES:
+        metadata = pq.ParquetFile(tmp_path / "s" / table / "a.parquet").metadata
+        column = metadata.row_group(0).column(0)
+        assert column.compression == ("ZSTD" if table == "predictions" else "SNAPPY")
+        assert not column.is_stats_set
+        assert b"ARROW:schema" not in (metadata.metadata or {})
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "s").write_text("a file where the folder should be")
     with pytest.raises(InputError, match="cannot write results to"):
