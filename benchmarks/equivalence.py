@@ -132,7 +132,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
     names = list(found["losses"])
     for name, color, style in zip(names, COLORS, STYLES, strict=True):
         values = found["losses"][name]
-        left.plot(range(1, len(values) + 1), values, style, color=color, lw=1.4, label=name)
+        left.plot(range(1, len(values) + 1), values, style, color=color, lw=1.1, label=name)
     left.set(xlabel="step", ylabel="supervised + unsupervised loss, nats", title=found["curve"])
     left.legend(frameon=False)
     for row, (name, color) in enumerate(zip(names, COLORS, strict=True)):
@@ -141,9 +141,11 @@ def draw(found: dict[str, Any], path: Path) -> None:
         offsets = [row + 0.16 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
         right.plot(values, offsets, "o", color=color, alpha=0.45, ms=4.5, mec="none")
         right.errorbar(mean, row + 0.22, xerr=half, fmt="D", color=color, ms=5, capsize=3)
-        right.annotate(f"{mean:.1f} ± {half:.1f}", (mean, row + 0.34), ha="center", fontsize=8)
+        right.annotate(
+            f"{mean:.1f} ± {half:.1f}", (mean, row + 0.3), ha="center", va="top", fontsize=8
+        )
     right.set(
-        yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.3, -0.5),
+        yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.4),
         xlabel="test accuracy, %: each training, and mean with 95% t interval",
         title=found["whole"],
     )  # fmt: skip
