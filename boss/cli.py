@@ -1,4 +1,4 @@
-"""`boss-study`: list, run, status, report, data, select, refine. No logic of its own.
+"""`boss-study`: list, run, status, report, data, select, refine, bench. No logic of its own.
 
 Starts in a fraction of a second: torch is imported only in the processes that train, pandas only by
 the commands that read tables.
@@ -351,6 +351,7 @@ def _run(arguments: argparse.Namespace) -> int:
     place.execution_of(where)
     fingerprints, labels = in_child(_check, runs, where)
 
+    where = dataclasses.replace(where, fingerprints=fingerprints)
     finished = store.finished()
     _warn_of_unreadable(store.unreadable)
     _refuse_mixtures(store.folder, finished.to_dict("records"), fingerprints, labels)
@@ -451,6 +452,8 @@ def _devices(wanted: str) -> list[str]:
         if not names:
             raise InputError("--device cuda: torch sees no CUDA device here")
         return names
+    if len(set(wanted.split(","))) < len(wanted.split(",")):
+        raise InputError(f"--device {wanted} names a device twice: use --runs-per-gpu")
     for name in wanted.split(","):
         if name not in names:
             have = ", ".join([*names, "cpu"])

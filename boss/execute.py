@@ -14,6 +14,7 @@ No torch in this process.
 import gc
 import json
 import multiprocessing
+import pickle
 import resource
 import signal
 import sys
@@ -306,7 +307,8 @@ def _serve(place: Place, growth: int, messages: Connection) -> None:
         if run == "stop":
             return
         ended = _perform(run, place, workbench, messages)
-        workbench.clear_up()
+        if ended.state != "failed":  # what is wrong with a device may be wrong for good
+            workbench.clear_up()
         limit = _peak_bytes() + growth if limit is None else limit
         ended = replace(ended, leaving=ended.state == "failed" or _peak_bytes() > limit)
         _tell(messages, ended)
@@ -376,7 +378,9 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...], messages: Co
         message = ("input", str(error))
     except Exception:
         message = ("raised", traceback.format_exc())
-    _tell(messages, message)
+    # Not as `send` would: it hands tensors over as files that only a living process can give away.
+    with suppress(OSError):
+        messages.send_bytes(pickle.dumps(message))
 
 
 @contextmanager

@@ -129,6 +129,8 @@ def perform(
         (folder / "error.json").unlink(missing_ok=True)
         configure_torch(run, place)
         dataset = workbench.dataset(run.dataset, place.data)
+        if place.fingerprints.get(run.dataset, dataset.fingerprint) != dataset.fingerprint:
+            raise InputError(f"the files of {run.dataset} have changed since the study was started")
         labels, picks = labeled_images(run, dataset, store, workbench)
         device = torch.device(place.device)
         training = start_run(run, dataset, device)
@@ -236,7 +238,8 @@ def compile_lock(
 
     def compiled() -> None:
         if lock.is_locked:
-            done.touch()
+            with contextlib.suppress(OSError):
+                done.touch()
             lock.release()
 
     deadline = time.monotonic() + COMPILE_SECONDS
@@ -272,7 +275,7 @@ def program_of(run: Run, dataset: data.Dataset, place: Place) -> str | None:
         "images": [*dataset.train.images.shape[1:], dataset.flip],
         "classes": dataset.num_classes,
         "execution": execution,
-        "device": device_name(torch.device(place.device)),
+        "device": [device_name(torch.device(place.device)), place.device],
         "versions": [torch.__version__, place.versions, place.commit],
     }
     text = json.dumps(key, sort_keys=True)
@@ -388,12 +391,16 @@ def configure_torch(run: Run, place: Place) -> None:
     cuBLAS reads its settings when it is first used: on a GPU, a process is for deterministic runs
     or for others.
     """
+    if place.device.startswith("cuda"):
+        torch.cuda.set_device(place.device)  # what compiles and records looks for the current one
     torch.set_num_threads(place.threads)
     torch.set_default_dtype(torch.float32)
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
     # Not called without need: it imports torch's compiler, which takes seconds.
     if run.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(run.deterministic)
+        # Nothing here reads memory that was not written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if run.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 

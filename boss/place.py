@@ -29,6 +29,8 @@ class Place:
     threads: int = 1
     execution: str = "auto"  # or one of EXECUTIONS; `execution_of` says what auto comes to
     checkpoint_seconds: float = 60.0
+    # Of data sets, by name, as they were when the study was started: no others are trained on.
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     keep_networks: bool = False  # store the last teacher of each run, for embeddings and the like
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""

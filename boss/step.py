@@ -78,7 +78,6 @@ class Step:
         self.captured = execution.endswith("graph")
         self._capture = cuda_graph if capture is None else capture
         self._replay: Callable[[], None] | None = None
-        self._side: torch.cuda.Stream | None = None
         self._num_eager = 0
         self._num_pseudo_labels = 0  # of a step, for the logs
         device = data.labeled.images.device
@@ -129,12 +128,11 @@ class Step:
 
     def _run_beside(self) -> None:
         # A graph must not depend on work of the default stream, which recording cannot see.
-        if self._side is None:
-            self._side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        self._side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self._side):
+        side, current = side_stream(self.device), torch.cuda.current_stream(self.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             self.run()
-        torch.cuda.current_stream(self.device).wait_stream(self._side)
+        current.wait_stream(side)
 
     # The step ----------------------------------------------------------------------------
 
@@ -303,6 +301,13 @@ def compiled(function: F, exact: bool = False) -> F:
     )
 
 
+@functools.cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream beside the default one; the same for all runs, since libraries keep memory for each
+    stream that they have seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def cuda_graph(
     run: Callable[[], None], generators: Iterable[torch.Generator]
 ) -> Callable[[], None]:
@@ -310,9 +315,11 @@ def cuda_graph(
 
     Each replay draws on from where the generators are, exactly as an execution would.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, generators = torch.cuda.CUDAGraph(), list(generators)
     for generator in generators:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):
+    device = generators[0].device
+    # A stream of torch's own making would be one of whatever device was current at first.
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side_stream(device)):
         run()
     return graph.replay

@@ -95,7 +95,8 @@ TABLES: dict[str, pa.Schema] = {
             "first_step_seconds",
             FLOAT,
             "from the start of the work on the run to the end of its first step: loading, "
-            "compiling and capturing included; empty: not measured",
+            "compiling, and waiting for another process that compiles included; empty: not "
+            "measured",
         ),
         (
             "execution",

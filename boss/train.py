@@ -54,9 +54,6 @@ def train(
     evaluation_steps = config.evaluation_steps()
     step = Step(training, data, config, execution, capture)
 
-    if training.executions[-1:] != [execution]:
-        training.executions.append(execution)
-
     now = time.perf_counter()
     since, began = now if since is None else since, now - training.seconds
     while training.step < config.num_steps:
@@ -66,6 +63,8 @@ def train(
             return False
         step(training.step, order[training.step])
         training.step += 1
+        if training.executions[-1:] != [execution]:
+            training.executions.append(execution)
         if training.first_step_seconds is None:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

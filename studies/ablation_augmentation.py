@@ -10,6 +10,9 @@ network then predicts what it already believes.
 
 Deviations: the paper reports the policies on five splits (Table 2), not on this one; its code's
 translations of CTAugment move nothing, hence the variant ctaugment-paper.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import ablation_runs

@@ -5,6 +5,9 @@ Published errors: 4.84%, 6.15% and 6.15%: both are needed.
 
 Deviations: Cutout is also one of the 19 operations of CTAugment, and stays one "without Cutout", as
 in the reference's code.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import ablation_runs

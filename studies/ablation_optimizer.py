@@ -11,6 +11,9 @@ cosine and linear decay.
 
 Deviations: averaged SGD takes the mean of the weights of all steps for its teacher, in place of the
 moving average; at which rates the paper tried it and AdaGrad is not known.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from typing import Any

@@ -10,6 +10,9 @@ with high thresholds, and no gain from sharpening where there is a threshold: th
 temperature matters where there is none.
 
 Deviations: which temperatures the paper's figure has is not known.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from typing import Any

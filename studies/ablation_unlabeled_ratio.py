@@ -7,6 +7,9 @@ Expect, at the paper's budget, errors to fall as mu grows, and with small mu les
 is scaled. Published is a curve, whose numbers are not known.
 
 Deviations: that the paper scales by mu / 7 is our reading of "in proportion to the batch".
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import ablation_runs

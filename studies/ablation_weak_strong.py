@@ -7,6 +7,9 @@ prediction is FixMatch.
 Expect, at the paper's budget: with a strong view for the label, training diverges early; with an
 unaugmented one, the network overfits the guessed labels; with a weak view for the prediction the
 accuracy peaks near 45% and then falls to 12%.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import ablation_runs

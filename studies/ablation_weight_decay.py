@@ -4,6 +4,9 @@ FixMatch with CTAugment on one CIFAR-10 split of 250 labels, ten coefficients fr
 
 Expect, at the paper's budget, the best error near the default 5e-4, and ten points or more of it an
 order of magnitude away. Published is a curve, whose numbers are not known.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import ablation_runs

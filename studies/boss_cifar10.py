@@ -23,6 +23,9 @@ Deviations: all training images are in the unlabeled set, where the authors take
 teacher picks, with its own pseudo-labels. How the fully supervised number of the paper was trained
 is not known: here it is the same network and schedule as FixMatch's, on all labels with weak
 augmentation. The short budget averages weights over a shorter time (0.995).
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import BUDGETS, boss_runs

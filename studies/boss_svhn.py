@@ -16,6 +16,9 @@ to 4, which even out the pseudo-labels, work from a wrong assumption here; the a
 the same. Class 0 is the digit 1 and class 9 the digit 0, as in the reference.
 
 Deviations: those of boss_cifar10. Weak augmentation shifts and never mirrors.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import BUDGETS, FREEMATCH_ON_SVHN, RIVALS, boss_runs

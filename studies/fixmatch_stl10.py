@@ -12,6 +12,9 @@ Expect, at the paper's budget, errors as in the table: ReMixMatch and FixMatch w
 Deviations: those of fixmatch_table2. RandAugment translates by up to 9 pixels and cuts out 16
 whatever the size, CTAugment cuts out half of the side, as in the reference. Picks of self-training,
 if you add any, come from the 5,000 images only.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision, as VAT does here.
 """
 
 from boss.designs import FIXMATCH_BUDGETS, table_runs

@@ -15,6 +15,9 @@ Deviations: how UDA was sharpened in the paper's comparison is not known (temper
 default of its code). VAT and the fully supervised runs use Adam at a constant rate, as their files
 in the reference do; the table's supervised baseline is not in the paper. SVHN is train and extra.
 The short budget averages weights over a shorter time (0.995).
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision, as VAT does here.
 """
 
 from typing import Any

@@ -14,6 +14,9 @@ alike, a lottery as on CIFAR-10. FixMatch's own results with 40 labels vary as m
 Class 0 is the digit 1 and class 9 the digit 0, as in the reference. Weak augmentation shifts and
 never mirrors. All training images are in the unlabeled set. The short budget averages weights over
 a shorter time (0.995).
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import BUDGETS

@@ -18,6 +18,9 @@ no label before they chose; some classes may have no image in those (see the set
 Deviations: those of boss_cifar10; strong views are CTAugment's, as there (which policy FixMatch's
 own one-shot experiments used is not known); both methods are trained with the hyperparameters of
 FixMatch, so that they differ in nothing but the balancing.
+
+Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
+publication in single precision.
 """
 
 from boss.designs import BUDGETS

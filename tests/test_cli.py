@@ -17,7 +17,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from boss import place
-from boss.cli import _leases, _parser, _seconds, main
+from boss.cli import _devices, _leases, _parser, _seconds, main
 from boss.errors import InputError
 from boss.store import SPARSE_TABLES, TABLES
 
@@ -511,3 +511,8 @@ def test_a_terminal_gets_a_live_table(tmp_path):
 ])  # fmt: skip
 def test_durations(text, seconds):
     assert _seconds(text) == seconds
+
+
+def test_a_device_is_named_once():
+    with pytest.raises(InputError, match="names a device twice: use --runs-per-gpu"):
+        _devices("cuda:0,cuda:0")

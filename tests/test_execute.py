@@ -559,3 +559,32 @@ def _defect():
 
 def test_run_is_importable_without_torch():
     assert isinstance(RUN, Run)
+
+
+def _some_tensors():
+    import torch
+
+    return {"tensors": [torch.arange(4.0) + i for i in range(20)]}
+
+
+def test_tensors_come_back_from_a_process_that_has_ended():
+    found = in_child(_some_tensors)["tensors"]
+    assert [t.tolist() for t in found] == [[i, i + 1, i + 2, i + 3] for i in range(20)]
+
+
+def _told_of_a_lost_device(place):
+    from boss import perform
+
+    def broken(*arguments, **named):
+        raise RuntimeError("the device is lost")
+
+    perform.perform = perform.Workbench.clear_up = broken
+    pipe = FakePipe(run_repeats(1))
+    _serve(place, GROWTH_BYTES, pipe)
+    return pipe.sent
+
+
+def test_what_failed_is_told_even_if_nothing_can_be_cleared_up(tmp_path):
+    [ended] = in_child(_told_of_a_lost_device, Place(results=tmp_path, study="s"))
+    assert (ended.state, ended.leaving) == ("failed", True)
+    assert "the device is lost" in ended.error

@@ -114,6 +114,10 @@ def test_a_graph_repeats_what_an_eager_step_does(name, augmentation):
 def test_a_graph_repeats_other_settings_as_well(changes):
     run = dataclasses.replace(RUN, deterministic=True, **changes)
     one, other = (in_child(_state_after, run, execution) for execution in ("eager", "graph"))
+    if run.optimizer == "adagrad":  # torch counts its steps on the host, where no graph goes
+        for state in (one, other):
+            for of_parameter in state["optimizer"]["state"].values():
+                del of_parameter["step"]
     assert_same(one, other)
 
 
@@ -131,14 +135,16 @@ def _state_after(run, execution):
     return tree_map(lambda v: v.cpu() if isinstance(v, torch.Tensor) else v, state)
 
 
-@pytest.mark.parametrize("execution", ["compiled", "compiled-graph"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(("name", "execution"), [
+    ("fixmatch", "compiled"), ("fixmatch", "compiled-graph"), ("remixmatch", "compiled-graph"),
+    ("freematch", "compiled-graph"), ("vat", "compiled-graph"),
+])  # fmt: skip
 def test_what_is_compiled_learns_the_same(name, execution):
-    """Losses of the first evaluation agree to 1%, which two seeds do not."""
+    """Losses of the first evaluation agree to 0.2%; those of two seeds differ by 0.5% or more."""
     run = run_of(name, num_images=50 * 8, num_evaluations=5, options={})
     states = [in_child(_state_after, run, how) for how in ("eager", execution)]
     for one, other in zip(*(s["evaluations"][:2] for s in states), strict=True):
-        assert other["supervised_loss"] == pytest.approx(one["supervised_loss"], rel=0.01)
+        assert other["supervised_loss"] == pytest.approx(one["supervised_loss"], rel=0.002)
 
 
 @pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
@@ -187,6 +193,14 @@ def _seconds_of_evaluation():
             assert evaluate(network, test, precision="bf16").accuracy >= 0
         seconds = time.perf_counter() - began
     return seconds
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device only")
+def test_every_device_records_its_own_graphs(tmp_path):
+    runs = [dataclasses.replace(RUN, repeat=i) for i in range(4)]
+    place = Place(results=tmp_path, study="s")
+    outcomes = execute(runs, place, ["cuda:0", "cuda:1"], Recorder(), Stop())
+    assert [o.state for o in outcomes] == ["finished"] * 4
 
 
 def test_runs_on_the_gpu_repeat_bit_for_bit_when_deterministic(tmp_path):

@@ -394,3 +394,11 @@ def test_a_label_file_that_changes_under_a_checkpoint_is_noticed(place, tmp_path
     path.write_text(json.dumps({"indices": picks}))
     with pytest.raises(InputError, match="another labeled images"):
         perform(run, place)
+
+
+def test_a_run_is_trained_on_the_data_that_the_study_was_started_with(tmp_path, digits):
+    place = Place(results=tmp_path, study="s", fingerprints={"digits": digits.fingerprint})
+    assert perform(RUN, place) == "finished"
+    other = dataclasses.replace(place, study="t", fingerprints={"digits": "0" * 64})
+    with pytest.raises(InputError, match="the files of digits have changed since the study"):
+        perform(RUN, other)

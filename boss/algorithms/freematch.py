@@ -143,7 +143,8 @@ def fairness(logits: Tensor, used: Tensor, mean_probs: Tensor, mean_share: Tenso
     predicted = one_hot(probs.argmax(dim=1), probs.shape[1], probs.dtype)  # (U, K)
     # Means over the views used are these sums over their number, which norm cancels.
     target = norm(quotient(mean_probs, mean_share).to(probs.dtype))
-    found = norm(quotient(used @ probs, used @ predicted))
+    with torch.autocast(logits.device.type, enabled=False):  # it would take products in bf16
+        found = norm(quotient(used @ probs, used @ predicted))
     return (target * (found + TINY).log()).sum() * (used.sum() > 0)
 
 
