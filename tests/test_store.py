@@ -243,6 +243,11 @@ def test_a_run_in_its_own_part_and_in_a_compacted_one_is_counted_once(tmp_path):
     assert (last["run_id"], last["step"], other["run_id"], other["step"]) == ("a", 2, "c", 2)
     assert store.finished()["run_id"].tolist() == ["a", "b", "c"]
     assert not store.unreadable
+    for table in ("runs", "evaluations"):  # now the compacted ones alone, whose order is another
+        for run_id in "ab":
+            (tmp_path / "s" / table / f"{run_id}.parquet").unlink()
+    pd.testing.assert_frame_equal(Store(tmp_path, "s").read("evaluations"), evaluations)
+    assert Store(tmp_path, "s").read("runs")["last_accuracy"].tolist() == [0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("is_compacted", [False, True])
