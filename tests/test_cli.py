@@ -358,7 +358,7 @@ def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, unint
 
 def test_the_time_limit_stops_at_a_checkpoint_with_exit_code_0(tmp_path):
     study_file(tmp_path, steps=100_000)
-    out, _ = command("run", "mine.py", "--time-limit", "12s", cwd=tmp_path)
+    out, _ = command("run", "mine.py", "--time-limit", "20s", cwd=tmp_path)
     assert "Time limit reached: 2 runs left" in out
     out, _ = command("status", "mine.py", cwd=tmp_path)
     assert "interrupted" in out
