@@ -186,7 +186,7 @@ def test_the_sheet_shows_every_image_at_its_place(tmp_path: Path) -> None:
         stored = first.loc[first["class_name"] == class_name, "image"].iloc[0]
         pixels = matplotlib.image.imread(io.BytesIO(stored), format="png")
         assert np.array_equal(np.asarray(drawn[number, 0]), pixels)
-    assert all(image.get_interpolation() == "nearest" for image in axis.images)
+    assert all(image.get_interpolation() == "none" for image in axis.images)
 
 
 def test_oracles_are_marked_on_the_sheet_and_in_the_tables(tmp_path: Path) -> None:
