@@ -44,7 +44,8 @@ class Passes(NamedTuple):
 
 # Of an unlabeled image, if not two passes with gradient: once for each view, and again where
 # guesses, mixtures, rotations or perturbations have passes of their own. VAT's perturbed pass, for
-# the images' gradient, has been forgotten when the next begins.
+# the images' gradient, has been forgotten when the next begins. With the defaults of the options
+# in `PASSES_OF_OPTIONS`.
 UNLABELED_PASSES = {
     "supervised": Passes(0, 0, 0, 0),
     "pseudo_label": Passes(1, 1, 0, 1),
@@ -53,6 +54,13 @@ UNLABELED_PASSES = {
     "vat": Passes(3, 2, 1, 2),
     "mixmatch": Passes(4, 2, 0, 2),
     "remixmatch": Passes(5, 4, 0, 4),
+}
+
+# The options of algorithms on which the number of passes depends: their defaults, and what one more
+# adds. Every strong view of ReMixMatch is mixed; every iteration of VAT perturbs.
+PASSES_OF_OPTIONS = {
+    "remixmatch": ("num_strong", 1, Passes(1, 1, 0, 1)),
+    "vat": ("num_iterations", 1, Passes(1, 0, 1, 0)),
 }
 
 # The fastest full FixMatch run that a public PyTorch implementation reports: WRN-28-2, B 64, mu 7,
@@ -175,6 +183,11 @@ def multiply_adds(network: str, channels: int, size: int, num_classes: int = 10)
 def passes_per_step(run: Run) -> Passes:
     """Images in a step: labeled ones and CTAugment's probes, which have no gradient, included."""
     per_image = UNLABELED_PASSES.get(run.algorithm, Passes())
+    if run.algorithm in PASSES_OF_OPTIONS:
+        option, default, further = PASSES_OF_OPTIONS[run.algorithm]
+        value = run.options.get(option, default)
+        more = int(value) - default if isinstance(value, int | float) else 0
+        per_image = Passes(*(a + more * b for a, b in zip(per_image, further, strict=True)))
     num = run.unlabeled_ratio * run.batch_size
     forward, backward, input_only, saved = (num * count for count in per_image)
     probes = run.batch_size * run.augmentation.startswith("ctaugment")
@@ -218,8 +231,8 @@ def step_bytes(
 
     Every kernel reads its inputs from memory and writes its outputs there, once each; nothing
     stays in a cache from one kernel to the next. Batch norm in training mode cannot be part of a
-    convolution, since its statistics are complete only when the whole output is there. Otherwise
-    all that can be fused is. For each value of an activation:
+    convolution, since its statistics are complete only when the whole output is there; its end
+    and the activation are one kernel. For each value of an activation:
 
     =====================  ======================================================================
     convolution            reads its input, writes its output
@@ -232,15 +245,23 @@ def step_bytes(
     norm, gradient         reads the same, writes the gradient of the norm's input
     joining branches       the last kernel of the first norm of a block also reads the gradient of
                            the shortcut (in the very first block, where the shortcut starts behind
-                           the activation, both kernels do)
+                           the activation, both kernels do); behind a 1x1 convolution of stride 2 a
+                           quarter, the others being 0, which nobody writes or reads
     images                 read as bytes, written as values
     weights                converted, if values are narrower; read by forward and input gradient
     update                 weights, gradients and momentum read, weights and momentum written, the
                            average read and written and the weights read for it: single precision
     =====================  ======================================================================
 
-    A chip whose cache holds what one kernel hands to the next moves less; a program that runs norm,
-    activation and type conversions as kernels of their own moves more.
+    A plan, and no bound: less can be moved. A residual sum could be the end of the convolution
+    before it (which saves a value written and one read), the statistics of a norm and the sums of
+    its gradient could be accumulated by the kernel that writes what they are taken of (a value read
+    each), and a cache may hold what one kernel hands to the next.
+
+    Kernels that do less move more. Activations by themselves would add 2 values forward (read,
+    written) and 3 backward (gradient and activation read, gradient written) for each value of a
+    norm's input: 30% for FixMatch with wrn-28-2 in bf16. Gradients joined by a kernel of its own
+    and types converted by one come on top.
 
     Args:
         shape: channels, pixels along a side and classes of the images.
@@ -251,8 +272,9 @@ def step_bytes(
     parts = layers(network, channels, size)
     num_parameters = parts.num_parameters(num_classes)
     normed = sum(c * s**2 for c, s in parts.norms)
-    # The input of a block is normed by its first norm.
-    joined = sum(c * s**2 for c, s in parts.norms[:-1:2]) + parts.norms[0][0] * size**2
+    # The input of a block is normed by its first norm, its output has the size of its second.
+    blocks = zip(parts.norms[:-1:2], parts.norms[1::2], strict=True)
+    joined = sum(c * s**2 for (c, _), (_, s) in blocks) + parts.norms[0][0] * size**2
     ins = [c.values_in for c in parts.convolutions]
     outs = [c.values_out for c in parts.convolutions]
     there = value * passes.forward

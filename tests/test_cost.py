@@ -8,10 +8,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from boss import models
-from boss.algorithms import ALGORITHMS
+from boss.algorithms import ALGORITHMS, hyperparameters
 from boss.cost import (
     IMAGE_SHAPES,
     NUM_IMAGES,
+    PASSES_OF_OPTIONS,
     Passes,
     gpu_memory,
     layers,
@@ -95,8 +96,8 @@ def test_bytes_by_hand():
         "weight gradients": 2 * 2 * (3904 + 4608) + 4 * num,
         "norms, sums of gradients": 2 * 2 * 2 * 4096,
         "norms, gradients": 2 * 2 * 3 * 4096,
-        # Twice in the first block.
-        "joining branches": 2 * 2 * (2 * 1024 + 1024),
+        # Twice in the first block, a quarter in the second.
+        "joining branches": 2 * 2 * (2 * 1024 + 256),
         "images": 3 * 64 * (1 + 2),
         "weights": (4 + 2 + 2 + 2) * num,  # read, converted; read twice
         "update": 8 * 4 * num,
@@ -114,14 +115,48 @@ def test_parameters_are_those_of_the_network(name, channels, num_classes):
     assert counted == sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_multiply_adds_of_a_step_are_what_torch_counts(algorithm, digits):
+def test_activations_by_themselves_would_move_three_tenths_more():
+    passes, shape = passes_per_step(FIXMATCH), (3, 32, 10)
+    normed = sum(c * size**2 for c, size in layers("wrn-28-2", 3, 32).norms)
+    more = 2 * (2 * passes.forward + 3 * passes.backward) * normed
+    assert more / sum(step_bytes("wrn-28-2", shape, passes).values()) == pytest.approx(
+        0.30, abs=0.005
+    )
+
+
+def test_options_that_change_the_passes():
+    def passes(algorithm, **options):
+        run = dataclasses.replace(
+            RUN, algorithm=algorithm, options=options, batch_size=1, unlabeled_ratio=1
+        )
+        return passes_per_step(run)
+
+    # Labeled: one pass. ReMixMatch: guess, first view, turned, and of all nine views the mixtures.
+    assert passes("remixmatch", num_strong=8) == Passes(1 + 12, 1 + 11, 0, 1 + 11)
+    assert passes("remixmatch") == passes("remixmatch", num_strong=1) == Passes(6, 5, 0, 5)
+    assert passes("vat", num_iterations=3) == Passes(1 + 5, 1 + 2, 3, 1 + 2)
+    assert passes("vat") == Passes(4, 3, 1, 3)
+    for algorithm, (option, default, _) in PASSES_OF_OPTIONS.items():
+        assert hyperparameters(algorithm)[option] == default
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        *((name, {}) for name in ALGORITHMS),
+        ("remixmatch", {"num_strong": 3}),
+        ("vat", {"num_iterations": 2}),
+    ],
+    ids=str,
+)
+def test_multiply_adds_of_a_step_are_what_torch_counts(algorithm, options, digits):
     """A real step of every algorithm, probes of CTAugment included."""
     ratio = {"supervised": 0, "mixmatch": 1, "remixmatch": 1}.get(algorithm, 3)
     strong = algorithm in ("fixmatch", "boss", "uda", "flexmatch", "freematch", "remixmatch")
     run = dataclasses.replace(
         RUN,
         algorithm=algorithm,
+        options=options,
         unlabeled_ratio=ratio,
         augmentation="ctaugment" if strong else "randaugment",
     )
@@ -218,14 +253,34 @@ def test_memory_follows_what_a_run_does():
     assert known == plain
 
 
-@pytest.mark.parametrize("algorithm", ["fixmatch", "vat", "mixmatch", "remixmatch", "mean_teacher"])
-def test_activations_that_are_kept_at_the_same_time(algorithm, digits):
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        *((name, {}) for name in ("fixmatch", "vat", "mixmatch", "remixmatch", "mean_teacher")),
+        ("remixmatch", {"num_strong": 3}),
+        ("vat", {"num_iterations": 2}),
+    ],
+    ids=str,
+)
+def test_activations_that_are_kept_at_the_same_time(algorithm, options, digits, monkeypatch):
     """The largest sum of living activations in a real step, by the norms' outputs alone."""
     ratio = 1 if algorithm in ("mixmatch", "remixmatch") else 3
-    run = dataclasses.replace(RUN, algorithm=algorithm, unlabeled_ratio=ratio)
+    run = dataclasses.replace(RUN, algorithm=algorithm, options=options, unlabeled_ratio=ratio)
     training = start_run(run, digits, CPU)
     images = training_data(run, digits, resolve(run.label_set, digits), CPU)
     alive, most = 0, 0
+
+    def grad(function):
+        """torch.func.grad, which takes no hooks, by autograd."""
+
+        @torch.enable_grad()
+        def gradient(x):
+            x = x.detach().requires_grad_()
+            return torch.autograd.grad(function(x), x)[0]
+
+        return gradient
+
+    monkeypatch.setattr(torch.func, "grad", grad)
 
     def pack(tensor):
         nonlocal alive, most
