@@ -67,7 +67,7 @@ def test_the_time_left_counts_workers_but_no_more_than_runs(clock):
 
 
 def test_the_display_of_many_runs_costs_little_for_each():
-    """Twice as many runs take about twice as long, not four or eight times."""
+    """Four times as many runs take less than eight times as long, not sixteen times."""
 
     def seconds(num):
         runs = [dataclasses.replace(RUN, repeat=i) for i in range(num)]

@@ -1,5 +1,5 @@
 """`boss-study bench`: what a training step costs here, beside its floor and beside what users would
 write without this package, all measured in one run.
 
-Nothing else of the package imports this one.
+Of the rest of the package only `boss.cli` imports it, when the command is called.
 """

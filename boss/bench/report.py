@@ -10,7 +10,6 @@ from boss.cost import gigabytes
 
 def markdown(result: dict[str, Any]) -> str:
     """Everything a reader needs, in tables; all repeats are in the JSON alone."""
-    run = result["run"]
     parts = [
         f"# Training step on {result['device']}",
         _settings(result),
@@ -24,7 +23,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts += ["## Work and floor", _floor(result), "## Memory of a GPU for such a run"]
     parts += [_memory(result)]
     if result["scaling"]:
-        parts += ["## Scaling", _scaling(result["scaling"], run)]
+        parts += ["## Scaling", _scaling(result["scaling"])]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -58,6 +57,9 @@ def _settings(result: dict[str, Any]) -> str:
 
 
 def _spread(spread: dict[str, Any], digits: int = 2) -> str:
+    """The median with the quartiles; of one measurement the value alone."""
+    if spread["n"] == 1:
+        return f"{spread['median']:.{digits}f}"
     return (
         f"{spread['median']:.{digits}f} ({spread['lower']:.{digits}f} to"
         f" {spread['upper']:.{digits}f})"
@@ -70,6 +72,7 @@ def _steps(result: dict[str, Any]) -> str:
         *("x floor", "peak memory"),
     ]
     rows = []
+    fastest = _fastest(result["steps"])
     named = dict(result["steps"])
     if result["baseline"]:
         precision = "bf16" if result["baseline"]["autocast"] else "fp32"
@@ -80,9 +83,9 @@ def _steps(result: dict[str, Any]) -> str:
         peak = step["peak_bytes"]
         rows.append(
             (
-                name + (" (fastest)" if name == result["fastest"] else ""),
+                name + (" (fastest of ours)" if name == fastest else ""),
                 _spread(spread),
-                f"{spread['least']:.2f} to {spread['most']:.2f}",
+                "-" if spread["n"] == 1 else f"{spread['least']:.2f} to {spread['most']:.2f}",
                 spread["n"],
                 f"{step['images_per_second']:,.0f}",
                 f"{step['processor_milliseconds']['median']:.2f}",
@@ -93,10 +96,20 @@ def _steps(result: dict[str, Any]) -> str:
     return table(header, rows)
 
 
+def _fastest(steps: dict[str, Any]) -> str | None:
+    """The way of making a step whose quartiles lie below those of all others, if there is one."""
+    spreads = {name: step["milliseconds"] for name, step in steps.items()}
+    best = min(spreads, key=lambda name: float(spreads[name]["median"]))
+    rest = [spread["lower"] for name, spread in spreads.items() if name != best]
+    several = bool(rest) and spreads[best]["n"] > 1
+    return best if several and spreads[best]["upper"] < min(rest) else None
+
+
 def _baseline(result: dict[str, Any]) -> str:
     baseline = result["baseline"]
     if baseline is None:
         return "No baseline: it is written for fixmatch with randaugment."
+    on_cpu = result["kind"] == "cpu"
     chosen = "with autocast (bf16)" if baseline["autocast"] else "in single precision"
     trial = baseline["trial_milliseconds"]
     if trial:
@@ -122,13 +135,20 @@ def _baseline(result: dict[str, Any]) -> str:
             ratios,
         ),
         "Ratios are medians of pairs of the same repeat. Processor time is that of all cores,"
-        " worker processes included: what decides how many runs a machine gets through.",
+        " worker processes included"
+        + (": what decides how many runs a machine gets through." if on_cpu else "."),
     ]
     return "\n\n".join([*lines, _amdahl(result)])
 
 
-def _ratio(spread: dict[str, Any]) -> str:
-    return f"{spread['median']:.2f} ({spread['least']:.2f} to {spread['most']:.2f})"
+def _ratio(spread: dict[str, Any], digits: int = 2) -> str:
+    """The median with the range; of one measurement the value alone."""
+    if spread["n"] == 1:
+        return f"{spread['median']:.{digits}f}"
+    return (
+        f"{spread['median']:.{digits}f} ({spread['least']:.{digits}f} to"
+        f" {spread['most']:.{digits}f})"
+    )
 
 
 def _amdahl(result: dict[str, Any]) -> str:
@@ -159,7 +179,7 @@ def _kernels(result: dict[str, Any]) -> str:
     found = sorted(result["kernels"].items(), key=lambda item: -item[1])
     rows = [(k, f"{1e3 * s:.3f}", f"{1e5 * s / whole:.1f}%") for k, s in found]
     idle = whole - 1e3 * sum(result["kernels"].values())
-    rows.append(("none: waiting for launches", f"{idle:.3f}", f"{100 * idle / whole:.1f}%"))
+    rows.append(("no kernel running", f"{idle:.3f}", f"{100 * idle / whole:.1f}%"))
     return f"Of `{last}`, from a trace:\n\n" + table(("kernels", "ms", "of the step"), rows)
 
 
@@ -183,7 +203,8 @@ def _floor(result: dict[str, Any]) -> str:
         f"{operations / 1e12:.3f} TFLOP per step, two for each multiply-add; bytes by the plan of"
         " `boss.cost.step_bytes`. Rates were measured in the same run: a large copy moves"
         f" {copied / 1e9:,.0f} GB/s (read and written), a matrix product makes the TFLOP/s below."
-        " The floor is the larger of the two times.\n\n"
+        " The floor is the larger of the two times, by this plan; less than 1 x is possible, where"
+        " kernels do more at once than in the plan or a cache holds what one hands to the next.\n\n"
     ) + table(("precision", "TFLOP/s", "compute floor, ms", "bytes", "memory floor, ms"), rows)
 
 
@@ -195,30 +216,31 @@ def _memory(result: dict[str, Any]) -> str:
     return table(("for", *found), [*rows, ["together", *totals]])
 
 
-def _scaling(found: dict[str, Any], run: dict[str, Any]) -> str:
+def _scaling(found: dict[str, Any]) -> str:
     points = []
     for point in found["points"]:
         name = f"{point['network']}, B {point['batch_size']}, mu {point['unlabeled_ratio']}"
-        ms = point["milliseconds"]
-        if ms is None:
-            points.append((name, point["images"], "-", point["error"]))
-        else:
-            points.append((name, point["images"], f"{ms:.2f}", f"{1e3 * ms / point['images']:.1f}"))
-    processes = [
-        (p["processes"], "-", "-", p["error"])
-        if p["error"]
-        else (
-            p["processes"],
-            f"{p['steps_per_second']:.2f}",
-            f"{p['runs_per_hour']:.3g}",
-            f"{p['steps_per_second'] / found['processes'][0]['steps_per_second']:.2f}",
-        )
-        for p in found["processes"]
-    ]
+        ms, images = point["milliseconds"], point["images"]
+        cells = ["-", point["error"]]
+        if ms is not None:
+            cells = [_ratio(ms), f"{1e3 * ms['median'] / images:.1f}"]
+        points.append((name, point["threads"], images, *cells))
+    processes = []
+    one = found["processes"][0]["steps_per_second"]
+    for point in found["processes"]:
+        rate, cells = point["steps_per_second"], ["-", "-", point["error"]]
+        if rate is not None:
+            times = "-" if one is None else f"{rate['median'] / one['median']:.2f}"
+            cells = [_ratio(rate), f"{point['runs_per_hour']['median']:.3g}", times]
+        processes.append((point["processes"], point["threads"], *cells))
     mode = f"{found['execution']} {found['precision']}"
+    num = max((m["n"] for p in found["points"] if (m := p["milliseconds"]) is not None), default=1)
+    how = "once" if num == 1 else f"{num} times in turn: medians, ranges in brackets"
     return (
-        f"Steps: {mode}, each setting in a process of its own, measured once.\n\n"
-        + table(("setting", "images", "ms", "microseconds per image"), points)
+        f"Steps: {mode}, each setting in a process of its own, measured {how}.\n\n"
+        + table(("setting", "threads", "images", "ms", "microseconds per image"), points)
         + "\n\nA run is FixMatch's of 2^26 labeled images.\n\n"
-        + table(("processes at a time", "steps/s", "runs/hour", "x one"), processes)
+        + table(
+            ("processes at a time", "threads of each", "steps/s", "runs/hour", "x one"), processes
+        )
     )

@@ -1,7 +1,7 @@
 """One run of the benchmark: prepare everything, measure it in alternation, count the rest."""
 
 import functools
-import itertools
+import gc
 import json
 import shutil
 import statistics
@@ -76,12 +76,12 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     """
     device = _device(settings.device)
     gpu = device.type == "cuda"
-    repeats = settings.repeats or (5 if settings.quick else 15)
-    seconds = settings.seconds or (0.5 if settings.quick else 3.0)
     modes = _modes(settings, gpu)
     threads = settings.threads or (num_cores() if gpu else 1)
     if settings.data is not None and settings.dataset == RANDOM:
         raise InputError("--data has no effect on random images: name a --dataset")
+    if settings.data is not None and settings.dataset == "digits":
+        raise InputError("--data has no effect on digits, which come with scikit-learn")
     dataset = load(settings.dataset, settings.data)
     run = _run(settings, dataset, gpu)
     place = Place(
@@ -89,6 +89,28 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     )
     _check(run, dataset, place)
     configure_torch(run, place)
+    result = _measure_all(settings, run, dataset, place, modes, say)
+    if settings.scaling:
+        gc.collect()  # room for the processes to come: trainings hold each other in circles
+        if gpu:
+            torch.cuda.empty_cache()
+        result["scaling"] = _scaling(settings, run, place, modes[_last(modes)], say)
+    return result
+
+
+def _measure_all(
+    settings: Settings,
+    run: Run,
+    dataset: Dataset,
+    place: Place,
+    modes: dict[str, tuple[str, str]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """All but "scaling", which is None. Nothing on the device outlives this function."""
+    device = torch.device(place.device)
+    gpu = device.type == "cuda"
+    repeats = settings.repeats or (5 if settings.quick else 15)
+    seconds = settings.seconds or (0.5 if settings.quick else 3.0)
     images = images_of(run, dataset, device)
 
     # Ours: one training for each mode, and one more whose parts are timed.
@@ -141,7 +163,7 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
         "device": device_name(device),
         "kind": device.type,
         "cores": num_cores(),
-        "threads": threads,
+        "threads": place.threads,
         "versions": versions(),
         "commit": commit(),
         "settings": _plain(settings),
@@ -189,11 +211,6 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
         for precision in DTYPES
     }
     result["scaling"] = None
-    if settings.scaling:
-        del trainers, in_parts, measurements, images  # room for the processes to come
-        if gpu:
-            torch.cuda.empty_cache()
-        result["scaling"] = _scaling(settings, run, place, modes[_last(modes)], say)
     return result
 
 
@@ -203,14 +220,18 @@ def write_json(result: dict[str, Any], path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Before minutes are spent on it.
+    """Before minutes are spent on it. Leaves nothing behind, and a file that is there as it is.
 
     Raises:
         InputError: a file cannot be written there.
     """
+    target = path.resolve()  # of a link what it points to
+    existed = target.exists()
     try:
-        with path.open("a"):
+        with target.open("a"):
             pass
+        if not existed:
+            target.unlink()
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -287,7 +308,25 @@ def _shape(dataset: Dataset) -> tuple[int, int, int]:
 def _prepare(
     run: Run, dataset: Dataset, images: TrainingData, device: torch.device, execution: str
 ) -> tuple[Trainer, int]:
-    """A training that has made some steps, and the bytes that it had at most on a GPU."""
+    """A training that has made some steps, and the bytes that it had at most on a GPU.
+
+    Raises:
+        InputError: there is not enough memory for it.
+    """
+    try:
+        return _started(run, dataset, images, device, execution)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+            raise
+        raise InputError(
+            f"not enough memory on {device} for network {run.network} with batch size"
+            f" {run.batch_size} and unlabeled ratio {run.unlabeled_ratio}"
+        ) from None
+
+
+def _started(
+    run: Run, dataset: Dataset, images: TrainingData, device: torch.device, execution: str
+) -> tuple[Trainer, int]:
     before = 0
     if device.type == "cuda":
         synchronize(device)
@@ -421,39 +460,64 @@ def _scaling(
         ratios = [ratio for ratio in (1, 3, 7, 14) if ratio != run.unlabeled_ratio]
         changes += [{"unlabeled_ratio": ratio} for ratio in ratios]
     changes += [{"network": f"wrn-{depth}-{int(width) * factor}"} for factor in (2, 4)]
-    points = []
-    for change in changes:
-        changed = replace(run, **change)
-        say(f"scaling: {_spell(change)}")
-        found, error = rates([Job(changed, place, execution, seconds)])
-        point = {key: getattr(changed, key) for key in ("network", "batch_size", "unlabeled_ratio")}
-        point["images"] = cost.passes_per_step(changed).forward
-        point["milliseconds"] = 1e3 / found[0] if found else None
-        point["error"] = error or None
-        points.append(point)
     gpu = place.device != "cpu"
-    num_cores_ = num_cores()
-    numbers = (1, 2, 3, 4, 6, 8) if gpu else range(1, num_cores_ + 1)
-    processes = []
-    for num in itertools.takewhile(lambda n: n <= max(8, num_cores_), numbers):
-        say(f"scaling: {num} processes")
-        threads = max(1, num_cores_ // num) if gpu else 1
-        jobs = [Job(run, replace(place, threads=threads), execution, seconds)] * num
-        found, error = rates(jobs)
-        total = sum(found) if found else None
-        processes.append(
-            {
-                "processes": num,
-                "steps_per_second": total,
-                "runs_per_hour": None if total is None else 3600 * total / run.num_steps,
-                "error": error or None,
-            }
-        )
+    cores = num_cores()
+    most = 8 if gpu else max(1, cores // place.threads)
+    some = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, most}
+    numbers = sorted(num for num in some if num <= most)
+    jobs: dict[str, list[Job]] = {}
+    points: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        changed, name = replace(run, **change), _spell(change)
+        jobs[name] = [Job(changed, place, execution, seconds)]
+        points[name] = {
+            key: getattr(changed, key) for key in ("network", "batch_size", "unlabeled_ratio")
+        }
+        points[name] |= {
+            "threads": place.threads,
+            "images": cost.passes_per_step(changed).forward,
+        }
+    processes: dict[str, dict[str, Any]] = {}
+    for num in numbers:
+        name = f"{num} processes"
+        threads = max(1, cores // num) if gpu else place.threads
+        jobs[name] = [Job(run, replace(place, threads=threads), execution, seconds)] * num
+        processes[name] = {"processes": num, "threads": threads}
+
+    errors: dict[str, str] = {}
+
+    def measured(name: str) -> Callable[[], float]:
+        def together() -> float:
+            if name in errors:  # as it would again
+                return 0.0
+            say(f"scaling: {name}")
+            found, error = rates(jobs[name])
+            if error:
+                errors[name] = error
+            return sum(found)
+
+        return together
+
+    found = alternate({name: measured(name) for name in jobs}, 1 if settings.quick else 3)
+
+    def spread(name: str, of: Callable[[float], float]) -> dict[str, Any] | None:
+        if name in errors:
+            return None
+        values = [of(value) for value in found[name]]
+        return Spread.of(values).as_dict(values)
+
+    for name, point in points.items():
+        point["milliseconds"] = spread(name, lambda rate: 1e3 / rate)
+        point["error"] = errors.get(name)
+    for name, point in processes.items():
+        point["steps_per_second"] = spread(name, lambda rate: rate)
+        point["runs_per_hour"] = spread(name, lambda rate: 3600 * rate / run.num_steps)
+        point["error"] = errors.get(name)
     return {
         "execution": execution,
         "precision": precision,
-        "points": points,
-        "processes": processes,
+        "points": list(points.values()),
+        "processes": list(processes.values()),
     }
 
 
