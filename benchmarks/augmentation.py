@@ -1,6 +1,6 @@
 """Weak and strong views on one CPU core: this package against Pillow and torchvision.
 
-    python benchmarks/augmentation.py [--repeats 15]
+    python -m benchmarks.augmentation [--repeats 15]
 
 Both turn the same uint8 images into the same two float tensors (weak view; strong view on an
 independent weak view), draws included; the baseline does it image by image, as the data

@@ -1,13 +1,14 @@
 """Does speed change what is learned? The same trainings, executed in every way there is.
 
-    python benchmarks/equivalence.py --data data --out equivalence
+    python -m benchmarks.equivalence --data data --out equivalence
 
 Two questions, one figure:
 
 * 200 steps on CIFAR-10, all from one seed (weights, labeled images, batches, augmentation): how far
   apart are the losses of eager single precision, eager bf16, and what is compiled or recorded?
 * Whole trainings (a few thousand steps, several label sets and repeats): do their accuracies differ
-  by more than their spread?
+  by more than their spread? Intervals are t intervals over the means of the label sets, since
+  repeats on one label set are not independent; differences are taken run by run before.
 
 On a GPU the network is WRN-28-2 with batches of 64 and 448, and the trainings are on CIFAR-10; on a
 CPU it is WRN-10-1 with 16 and 112, and the trainings are on digits. Writes OUT.json with every
@@ -120,10 +121,50 @@ def accuracy(run: Run, folder: Path | None, execution: str, device: str) -> floa
     return next(r["test_accuracy"] for r in training.evaluations[-2:] if r["network"] == "teacher")
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half of its 95% t interval."""
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), float(stats.t.ppf(0.975, len(values) - 1)) * spread
+def interval(values: list[float], label_sets: int) -> tuple[float, float | None]:
+    """Mean, and half of the 95% t interval over the means of the label sets; None if there is one.
+
+    Args:
+        values: of the trainings; as many for each label set, those of the first one first.
+    """
+    repeats = len(values) // label_sets
+    means = [statistics.mean(values[i * repeats : (i + 1) * repeats]) for i in range(label_sets)]
+    if label_sets == 1:
+        return means[0], None
+    spread = statistics.stdev(means) / math.sqrt(label_sets)
+    return statistics.mean(means), float(stats.t.ppf(0.975, label_sets - 1)) * spread
+
+
+def spelled(interval: tuple[float, float | None], sign: str = "") -> str:
+    """A mean with its interval, if it has one.
+
+    >>> spelled((-1.25, 3.0)), spelled((1.0, None), "+")
+    ('-1.2 ± 3.0', '+1.0')
+    """
+    mean, half = interval
+    return f"{mean:{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def rows(found: dict[str, Any]) -> list[str]:
+    """The table, a line each: losses, accuracies, differences to the first way of executing."""
+    names = list(found["losses"])
+    reference, last = names[0], len(found["losses"][names[0]])
+    steps = [step for step in (1, 10, 50) if step < last] + [last]
+    lines = [
+        f"| executed | loss at steps {', '.join(map(str, steps))} | accuracy, % (sd) |"
+        f" minus {reference}, points |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in names:
+        curve, scores = found["losses"][name], [100 * v for v in found["accuracies"][name]]
+        some = ", ".join(f"{curve[step - 1]:.4f}" for step in steps)
+        pairs = [a - 100 * b for a, b in zip(scores, found["accuracies"][reference], strict=True)]
+        level = f"{statistics.mean(scores):.1f}"
+        if len(scores) > 1:
+            level += f" ({statistics.stdev(scores):.1f})"
+        difference = spelled(interval(pairs, found["label_sets"]), "+")
+        lines.append(f"| {name} | {some} | {level} | {difference} |")
+    return lines
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -137,17 +178,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     left.legend(frameon=False)
     for row, (name, color) in enumerate(zip(names, COLORS, strict=True)):
         values = [100 * v for v in found["accuracies"][name]]
-        mean, half = interval(values)
+        mean, half = interval(values, found["label_sets"])
         offsets = [row + 0.16 * (i / max(1, len(values) - 1) - 0.5) for i in range(len(values))]
         right.plot(values, offsets, "o", color=color, alpha=0.45, ms=4.5, mec="none")
         right.errorbar(mean, row + 0.22, xerr=half, fmt="D", color=color, ms=5, capsize=3)
-        right.annotate(
-            f"{mean:.1f} ± {half:.1f}", (mean, row + 0.3), ha="center", va="top", fontsize=8
-        )
+        text = spelled((mean, half))
+        right.annotate(text, (mean, row + 0.3), ha="center", va="top", fontsize=8)
     right.set(
         yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.4),
-        xlabel="test accuracy, %: each training, and mean with 95% t interval",
-        title=found["whole"],
+        xlabel="test accuracy, %: each training,\n"
+        "and mean with 95% t interval over the means of label sets",
+        title=f"{found['whole']}\n({found['label_sets']} label sets x {found['repeats']} repeats)",
     )  # fmt: skip
     right.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=130)
@@ -167,17 +208,23 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     on_gpu = options.device != "cpu"
     if on_gpu:
+        torch.cuda.set_device(torch.device(options.device).index or 0)
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # single precision is no TF32
+    else:
+        torch.set_num_threads(1)  # as runs of a study have
     ways = GPU_WAYS if on_gpu else CPU_WAYS
     run = curve_run(on_gpu)
     runs = whole_runs(on_gpu, options.whole_steps, options.label_sets, options.repeats)
     found: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(0) if on_gpu else platform.processor() or "CPU",
+        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU",
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
         "curve": f"CIFAR-10, {run.network}, B {run.batch_size}, mu 7: one seed",
         "whole": f"{runs[0].dataset}, {runs[0].network}, {options.whole_steps:,} steps,"
         f" n = {len(runs)}",
+        "label_sets": options.label_sets,
+        "repeats": options.repeats,
         "losses": {},
         "accuracies": {},
     }  # fmt: skip
@@ -194,17 +241,7 @@ def main(argv: list[str] | None = None) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
     draw(found, options.out.with_suffix(".png"))
-
-    reference, last = ways[0][0], options.steps
-    print(f"| executed | loss at steps 1, 10, 50, {last} | accuracy, % (sd) | minus {reference} |")
-    print("| --- | --- | --- | --- |")
-    for name, *_ in ways:
-        curve, scores = found["losses"][name], [100 * v for v in found["accuracies"][name]]
-        some = ", ".join(f"{curve[i]:.4f}" for i in (0, 9, 49, last - 1) if i < last)
-        pairs = [a - 100 * b for a, b in zip(scores, found["accuracies"][reference], strict=True)]
-        mean, half = interval(pairs)
-        level = f"{statistics.mean(scores):.1f} ({statistics.stdev(scores):.1f})"
-        print(f"| {name} | {some} | {level} | {mean:+.1f} ± {half:.1f} |")
+    print("\n".join(rows(found)))
 
 
 if __name__ == "__main__":

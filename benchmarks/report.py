@@ -1,6 +1,6 @@
 """How long `boss-study report` takes on a store of many runs, and how much memory.
 
-    python benchmarks/report.py [--runs 10000] [--compact]
+    python -m benchmarks.report [--runs 10000] [--compact]
 
 Makes a store as a one-shot study leaves it: 4 methods x 50 label sets x repeats, 10 classes, 40
 evaluations of teacher and student, the labeled images as PNG, no predictions, one part per run and
@@ -231,7 +231,7 @@ def measure(results: Path) -> dict[str, Any]:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, str(errors), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
     ]
-    command = [sys.executable, __file__, "--report", str(results)]
+    command = [sys.executable, "-m", "benchmarks.report", "--report", str(results)]
     process = os.posix_spawn(sys.executable, command, os.environ, file_actions=actions)
     _, status, usage = os.wait4(process, 0)
     wall = time.perf_counter() - began

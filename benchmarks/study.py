@@ -1,7 +1,7 @@
 """What a run costs beyond its training: a study of many trivial runs.
 
-    python benchmarks/study.py            # 1,000 runs, by two workers and by one
-    python benchmarks/study.py --quick    # 50 runs
+    python -m benchmarks.study            # 1,000 runs, by two workers and by one
+    python -m benchmarks.study --quick    # 50 runs
 
 Each run trains the smallest network on the digits for two steps and is stored like any other. Its
 cost beyond the training is

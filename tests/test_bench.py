@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks import equivalence
 from boss import cost
 from boss.algorithms import Batch, Context, build
 from boss.augment import Views
@@ -653,6 +654,61 @@ def test_all_trainings_are_gone_before_the_scaling(monkeypatch):
     assert found["scaling"] == {"points": []}
     assert found["baseline"] is not None
     assert alive == []
+
+
+# benchmarks/ --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["augmentation", "equivalence", "report", "study"])
+def test_benchmarks_start_from_a_checkout(name):
+    """By the command in their docstrings, from the root, without an installation or a path."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = ["-m", f"benchmarks.{name}"]
+    assert f"    python {' '.join(command)}" in (ROOT / "benchmarks" / f"{name}.py").read_text()
+    done = subprocess.run(
+        [sys.executable, *command, "--help"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "usage:" in done.stdout
+
+
+def test_intervals_are_over_label_sets():
+    """By hand: means 2, 4 and 9, deviation sqrt(13), t(2) = 4.303."""
+    mean, half = equivalence.interval([1.0, 3.0, 4.0, 4.0, 8.0, 10.0], 3)
+    assert mean == 5
+    assert half == pytest.approx(4.302653 * (13 / 3) ** 0.5)
+    assert equivalence.interval([3.0, 5.0], 1) == (4.0, None)
+    assert equivalence.spelled((-1.25, 3.0)) == "-1.2 ± 3.0"
+    assert equivalence.spelled((1.0, None), "+") == "+1.0"
+
+
+@pytest.mark.parametrize(("sets", "repeats"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_equivalence_of_few_trainings(sets, repeats, tmp_path, monkeypatch, capsys):
+    threads = torch.get_num_threads()
+    asked = []
+
+    def accuracy(run, *_):
+        asked.append((run.label_set, run.repeat, torch.get_num_threads()))
+        return 0.5 + 0.1 * (run.precision == "bf16")
+
+    monkeypatch.setattr(equivalence, "losses", lambda *_: [2.0, 1.5])
+    monkeypatch.setattr(equivalence, "accuracy", accuracy)
+    given = ["--device", "cpu", "--steps", "2", "--out", str(tmp_path / "found")]
+    try:
+        equivalence.main([*given, "--label-sets", str(sets), "--repeats", str(repeats)])
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["label_sets"], found["repeats"], found["threads"]) == (sets, repeats, 1)
+    assert asked[: sets * repeats] == [
+        (f"fixmatch:{s}@10", r, 1) for s in range(sets) for r in range(repeats)
+    ]
+    assert (tmp_path / "found.png").stat().st_size > 0
+    level = "60.0" if sets * repeats == 1 else "60.0 (0.0)"
+    difference = "+10.0" if sets == 1 else "+10.0 ± 0.0"
+    out = capsys.readouterr().out
+    assert "| executed | loss at steps 1, 2 |" in out
+    assert f"| eager bf16 | 2.0000, 1.5000 | {level} | {difference} |" in out
 
 
 # On a GPU -----------------------------------------------------------------------------------------
