@@ -642,7 +642,7 @@ def test_all_trainings_are_gone_before_the_scaling(monkeypatch):
     alive = []
 
     def fake(*_):
-        alive.extend(type(o) for o in gc.get_objects() if type(o) in (Trainer, Baseline))
+        alive.extend(type(o) for o in gc.get_objects() if type(o) in (Step, Baseline))
         return {"points": []}
 
     monkeypatch.setattr(bench_run, "_scaling", fake)
