@@ -5,6 +5,7 @@ import math
 import statistics
 from pathlib import Path
 
+import pytest
 from scipy import stats
 
 from boss.bench.report import markdown
@@ -13,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "performance"
 PAGE = (ROOT / "docs" / "performance.md").read_text()
 README = (ROOT / "README.md").read_text()
-RESULT = json.loads((FOLDER / "step_cpu.json").read_text())
+RESULTS = {
+    name: json.loads((FOLDER / f"{name}.json").read_text())
+    for name in ("step_cpu", "step_cpu_2_threads")
+}
 
 
 def between(text, name):
@@ -26,48 +30,50 @@ def spread(values, digits):
     return f"{median:.{digits}f} ({lower:.{digits}f} to {upper:.{digits}f})"
 
 
-def test_the_printed_benchmark_is_that_of_its_json():
-    assert (FOLDER / "step_cpu.md").read_text() == markdown(RESULT)
+@pytest.mark.parametrize("name", RESULTS)
+def test_the_printed_benchmark_is_that_of_its_json(name):
+    assert (FOLDER / f"{name}.md").read_text() == markdown(RESULTS[name])
 
 
-def test_the_table_of_steps():
+@pytest.mark.parametrize(("name", "text"), [
+    ("step_cpu", between(PAGE, "step_cpu")),
+    ("step_cpu_2_threads", between(PAGE, "step_cpu_2_threads")),
+    ("step_cpu_2_threads", between(README, "bench")),
+])  # fmt: skip
+def test_the_tables_of_steps(name, text):
     """Recomputed from the repeats themselves."""
-    steps = dict(RESULT["steps"]) | {"torchvision": RESULT["baseline"]}
-    for text in (between(PAGE, "step_cpu"), between(README, "bench")):
-        rows = {}
-        for line in text.splitlines():
-            if line.startswith("| ") and "---" not in line:
-                name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-                rows[name.strip("`")] = cells
-        for name, step in steps.items():
-            ms, processor = rows[name][:2]
-            assert ms == spread(step["milliseconds"]["repeats"], 0), name
-            assert processor == spread(step["processor_milliseconds"]["repeats"], 0), name
-        for name in RESULT["steps"]:
-            pairs = {
-                kind: [
-                    theirs / ours
-                    for ours, theirs in zip(
-                        RESULT["steps"][name][kind]["repeats"],
-                        RESULT["baseline"][kind]["repeats"],
-                        strict=True,
-                    )
-                ]
-                for kind in ("milliseconds", "processor_milliseconds")
-            }
-            assert rows[name][2:] == [spread(values, 2) for values in pairs.values()], name
+    result = RESULTS[name]
+    rows = {}
+    for line in text.splitlines():
+        step, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[step] = cells
+    for step, found in (result["steps"] | {"torchvision": result["baseline"]}).items():
+        kinds = ("milliseconds", "processor_milliseconds")
+        times = {kind: found[kind]["repeats"] for kind in kinds}
+        ratios = [
+            [theirs / ours for ours, theirs in zip(times[kind], usual, strict=True)]
+            for kind in kinds
+            for usual in [result["baseline"][kind]["repeats"]]
+        ]
+        cells = [spread(times[kind], 0) for kind in kinds]
+        cells += ["-", "-"] if step == "torchvision" else [spread(r, 2) for r in ratios]
+        assert rows[step] == cells, step
 
 
 def test_the_table_of_equivalence():
+    """Intervals over the means of the label sets, each of as many repeats."""
     found = json.loads((FOLDER / "equivalence_cpu.json").read_text())
     text = between(PAGE, "equivalence")
+    num, repeats = found["label_sets"], found["repeats"]
     reference = [100 * v for v in found["accuracies"]["eager fp32"]]
+    assert len(reference) == num * repeats
     for name, values in found["accuracies"].items():
         scores, curve = [100 * v for v in values], found["losses"][name]
         pairs = [a - b for a, b in zip(scores, reference, strict=True)]
-        half = statistics.stdev(pairs) / math.sqrt(len(pairs)) * stats.t.ppf(0.975, len(pairs) - 1)
+        means = [statistics.mean(pairs[i : i + repeats]) for i in range(0, len(pairs), repeats)]
+        half = statistics.stdev(means) / math.sqrt(num) * stats.t.ppf(0.975, num - 1)
         losses = ", ".join(f"{curve[i - 1]:.4f}" for i in (1, 10, 50, 200))
         level = f"{statistics.mean(scores):.1f} ({statistics.stdev(scores):.1f})"
-        row = f"| {name} | {losses} | {level} | {statistics.mean(pairs):+.1f} ± {half:.1f} |"
+        row = f"| {name} | {losses} | {level} | {statistics.mean(means):+.1f} ± {half:.1f} |"
         assert row in text
-    assert f"n = {len(reference)}" in text
+    assert f"n = {len(reference)} ({num} label sets x {repeats} repeats)" in text
