@@ -319,14 +319,14 @@ def wait_for(condition, seconds=60):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    study_file(folder, steps=250)
+    study_file(folder, steps=1500)
     command("run", "mine.py", cwd=folder)
     return tables(folder / "results" / "mine")
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "SIGTERM to all"])
 def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, uninterrupted, how):
-    study_file(tmp_path, steps=250)
+    study_file(tmp_path, steps=1500)
     results = tmp_path / "results" / "mine"
     number = getattr(signal, how.split()[0])
     process = start_command("run", "mine.py", "--workers", "1", cwd=tmp_path)
