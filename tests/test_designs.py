@@ -4,6 +4,8 @@ from collections import Counter
 
 import pytest
 
+from boss.data.label_sets import resolve
+from boss.designs import FAST_BUDGETS, FAST_FIRST, FAST_ROUND, fast_run
 from boss.methods import METHODS
 from boss.study import load
 
@@ -189,3 +191,70 @@ def test_every_algorithm_on_digits():
     # They share whatever does not belong to the algorithm, and so can be compared in pairs.
     shared = {(r.num_images, r.batch_size, r.learning_rate, r.teacher_decay) for r in runs}
     assert len(shared) == 1
+
+
+FAST, TUNING = "oneshot_cifar10_fast", "tune_cifar10_fast"
+
+
+@pytest.mark.cifar10
+@pytest.mark.parametrize("budget", ["smoke", "short", "paper"])
+def test_the_fast_recipe_is_reported_on_images_and_streams_that_did_not_tune_it(budget, cifar10):
+    tuned, reported = runs_of(TUNING, budget), runs_of(FAST, budget)
+    assert not {run.stream_key for run in tuned} & {run.stream_key for run in reported}
+    images = [
+        {index for run in runs for index in resolve(run.label_set, cifar10).indices}
+        for runs in (tuned, reported)
+    ]
+    assert [len(of_study) for of_study in images] == [(3 + 1 + 1 + 3) * 10, 2 * 10]
+    assert not images[0] & images[1]
+    # Tuning holds images out; what is reported has nothing to be chosen by.
+    assert {run.num_validation for run in tuned} == {5000}
+    assert {run.num_validation for run in reported} == {0}
+
+
+def test_the_recipe_of_the_tuning_is_the_one_that_is_reported():
+    reported, tuned = runs_of(FAST, "short"), runs_of(TUNING, "short")
+
+    def settings(run):
+        fields = run.as_dict() | {"parent": run.parent and settings(run.parent)}
+        return {
+            k: v for k, v in fields.items() if k not in ("label_set", "repeat", "num_validation")
+        }
+
+    recipes = [settings(run) for run in reported[:2]]
+    assert [recipe["algorithm"] for recipe in recipes] == ["boss", "fixmatch"]
+    assert all(settings(run) in recipes for run in reported)
+    assert [settings(run) in recipes for run in tuned].count(True) == 3 * 2 + 5
+    assert len(reported) == 2 * 2 * 4  # rounds x label sets x repeats: at least four runs
+    assert all(run.round == position % 2 for position, run in enumerate(reported))
+
+
+def test_every_candidate_changes_one_thing():
+    runs = [run for run in runs_of(TUNING, "short") if run.round == 0]
+    by_set = Counter(run.label_set for run in runs)
+    assert [by_set[f"boss:{k}"] for k in (0, 1, 3)] == [16, 16, 16]
+    recipe = runs[0].as_dict()
+    for run in runs[1:16]:
+        assert run.label_set == "boss:0"
+        changed = {k for k, v in run.as_dict().items() if v != recipe[k]}
+        assert len(changed) == 1 or changed in ({"batch_size", "learning_rate"},)
+
+
+def test_budgets_of_the_fast_recipe():
+    place = {"label_set": "boss:2", "repeat": 0}
+    first = fast_run("short", {}, **place)
+    child = fast_run("short", {}, parent=first, **place)
+    assert {k: getattr(first, k) for k in FAST_FIRST} == FAST_FIRST
+    assert {k: getattr(child, k) for k in FAST_ROUND} == FAST_ROUND
+    assert (first.num_steps, first.network, first.augmentation) == (
+        16_384,
+        "wrn-28-2",
+        "randaugment",
+    )
+    # What a budget sets, a candidate cannot change.
+    wide = {"network": "wrn-28-4", "learning_rate": 0.06}
+    smoke = fast_run("smoke", wide, **place)
+    assert {k: getattr(smoke, k) for k in FAST_BUDGETS["smoke"]} == FAST_BUDGETS["smoke"]
+    assert smoke.learning_rate == 0.06
+    assert fast_run("paper", wide, **place).network == "wrn-28-4"
+    assert fast_run("paper", {}, **place).num_images == 2**25
