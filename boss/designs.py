@@ -214,7 +214,7 @@ FAST_ROUND: dict[str, Any] = FAST_FIRST | {"algorithm": "fixmatch", "picks_per_c
 FAST_BUDGETS: dict[str, dict[str, Any]] = {
     "paper": BUDGETS["paper"] | {"teacher_decay": 0.999},
     "short": {},
-    "smoke": BUDGETS["smoke"],
+    "smoke": BUDGETS["smoke"] | {"precision": "fp32"},  # many CPUs crawl in bf16
 }
 
 

@@ -292,10 +292,15 @@ def test_every_field_of_a_run_is_covered():
 
 def test_the_best_weights_are_those_of_the_highest_test_accuracy(digits):
     """Of either network, at the evaluation that reached it first; kept by a checkpoint."""
-    run = dataclasses.replace(RUN, num_images=40 * 8, num_evaluations=20, learning_rate=0.2)
-    training, _ = train_run(run, digits)
-    accuracies = [row["test_accuracy"] for row in training.evaluations]
-    best = training.evaluations[accuracies.index(max(accuracies))]
+    for repeat in range(8):  # processors round differently: which run peaks early is theirs
+        run = dataclasses.replace(
+            RUN, repeat=repeat, num_images=40 * 8, num_evaluations=20, learning_rate=0.2
+        )
+        training, _ = train_run(run, digits)
+        accuracies = [row["test_accuracy"] for row in training.evaluations]
+        best = training.evaluations[accuracies.index(max(accuracies))]
+        if best["step"] < 40:
+            break
     assert best["step"] < 40
     again, data = prepare(run, digits)
     train(again, data, train_config(run), key=run.stream_key,
