@@ -25,6 +25,7 @@ from .figures import (
     class_order,
     color,
     dash,
+    difference_marks,
     how_many,
     images_axis,
     legend_columns,
@@ -181,12 +182,7 @@ def difference_figure(runs: pd.DataFrame, title: str) -> Figure:
     for row, variant in enumerate(variants):
         both = statistics.pairs(runs[runs["variant"] == variant], against, "percent")
         means = both.groupby("label_set", sort=False)["difference"].mean().to_numpy(dtype=float)
-        ink = color(row + 1)
-        axis.plot(means, np.full(len(means), row + 0.12), "o", ms=4, mew=0, alpha=0.6, color=ink)
-        ends = statistics.t_interval(means)
-        axis.plot(ends, [row - 0.16] * 2, color=ink, lw=1.6, solid_capstyle="butt")
-        if len(means):
-            axis.plot(means.mean(), row - 0.16, "|", ms=9, mew=2.4, color=ink)
+        difference_marks(axis, row, means, color(row + 1))
     axis.set_yticks(range(len(variants)), variants)
     axis.set_ylim(len(variants) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")

@@ -431,6 +431,19 @@ def accuracy_by_label_set(
     return figure
 
 
+def difference_marks(axis: Axes, row: int, means: Floats, ink: Color) -> None:
+    """Label sets as dots, below them their mean and its 95% t interval.
+
+    Args:
+        means: of the label sets.
+    """
+    axis.plot(means, np.full(len(means), row + 0.12), "o", ms=4, mew=0, alpha=0.6, color=ink)
+    ends = statistics.t_interval(means)
+    axis.plot(ends, [row - 0.16] * 2, color=ink, lw=1.6, solid_capstyle="butt")
+    if len(means):
+        axis.plot(means.mean(), row - 0.16, "|", ms=9, mew=2.4, color=ink)
+
+
 def shrink_if_wrapped(axis: Axes, texts: list[str]) -> None:
     """Smaller names of rows if one of them has several lines."""
     if any("\n" in text for text in texts):

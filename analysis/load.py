@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ KEYS = {  # what tells the rows of a table of the store apart
 COLUMNS = {
     "evaluations": [
         *("run_id", "step", "images_seen", "network"),
-        *("test_accuracy", "used_share", "pseudo_label_accuracy"),
+        *("test_accuracy", "validation_accuracy", "used_share", "pseudo_label_accuracy"),
     ],
     "class_evaluations": [
         *("run_id", "step", "class_index", "class_name", "test_accuracy", "test_count"),
@@ -555,6 +556,20 @@ def setting_text(name: str, value: object) -> str:
 def is_missing(value: object) -> bool:
     """Whether a cell is empty."""
     return value is None or value is pd.NA or value != value
+
+
+def chain_seconds(runs: pd.DataFrame) -> dict[str, float]:
+    """What every run cost by its id: its seconds and those of all runs that it started from.
+
+    A run whose parent is not there costs an unknown time (NaN): less would be a lie.
+    """
+    found: dict[str, float] = {}
+    order = runs.sort_values("round", kind="stable")
+    for run_id, parent, seconds in zip(
+        order["run_id"], order["parent"], order["seconds"], strict=True
+    ):
+        found[run_id] = seconds + (0.0 if is_missing(parent) else found.get(parent, math.nan))
+    return found
 
 
 def natural(text: str) -> tuple[tuple[float, str], ...]:

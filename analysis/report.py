@@ -12,7 +12,18 @@ from boss.errors import InputError
 from boss.store import Store
 from boss.study import Comparison
 
-from . import augmentation, balancing, comparison_page, figures, prototypes, self_training, tables
+from . import (
+    augmentation,
+    balancing,
+    choosing,
+    claims,
+    comparison_page,
+    figures,
+    prototypes,
+    self_training,
+    shortfall,
+    tables,
+)
 from .load import ALL, GROUP, ORACLE_MARK, Results, class_curves, load, metrics
 from .parts import (
     Focus,
@@ -172,6 +183,8 @@ def contents(
         beside += parts
         warnings += more
     sections: list[tuple[str, list[Part]]] = [
+        ("Claims of the publications", claims.parts(found)),
+        ("Choosing by held-out images", choosing.parts(found)),
         ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
         ("Balancing", balancing.parts(found, table, focuses, experiments)),
         ("Self-training", self_training.parts(found, experiments)),
@@ -179,6 +192,7 @@ def contents(
         ("Labeled images", sheets),
         ("Label sets and classes", class_parts(found, table, experiments)),
         ("One label set, run by run", focus_parts(table, found, focuses)),
+        ("What is in the way of 90%", shortfall.parts(found)),
         ("Where the variance comes from", variance_parts(table, experiments)),
         ("Which checkpoint is reported", protocol_parts(found)),
         ("Pseudo-labels", pseudo_label_parts(found, focuses, experiments)),
