@@ -35,6 +35,7 @@ from boss.data.label_sets import resolve
 from boss.perform import start_run, train_config, training_data
 from boss.study import Run
 from boss.train import train
+from boss.training import Training, TrainingData
 
 # (name, precision, execution); the first is the reference.
 CPU_WAYS = (
@@ -94,11 +95,16 @@ def whole_runs(on_gpu: bool, steps: int, sets: int, repeats: int) -> list[Run]:
     ]
 
 
+def prepared(run: Run, folder: Path | None, device: str) -> tuple[Training, TrainingData]:
+    """A training at step 0, and its images."""
+    dataset, where = data.load(run.dataset, folder), torch.device(device)
+    labels = resolve(run.label_set, dataset)
+    return start_run(run, dataset, where), training_data(run, dataset, labels, where)
+
+
 def losses(run: Run, folder: Path | None, execution: str, device: str, steps: int) -> list[float]:
     """Supervised + unsupervised loss of the first steps, in nats."""
-    dataset, where = data.load(run.dataset, folder), torch.device(device)
-    training = start_run(run, dataset, where)
-    images = training_data(run, dataset, resolve(run.label_set, dataset), where)
+    training, images = prepared(run, folder, device)
     sums = [0.0]
     train(
         training,
@@ -114,9 +120,7 @@ def losses(run: Run, folder: Path | None, execution: str, device: str, steps: in
 
 def accuracy(run: Run, folder: Path | None, execution: str, device: str) -> float:
     """Of the teacher after the last step."""
-    dataset, where = data.load(run.dataset, folder), torch.device(device)
-    training = start_run(run, dataset, where)
-    images = training_data(run, dataset, resolve(run.label_set, dataset), where)
+    training, images = prepared(run, folder, device)
     train(training, images, train_config(run), key=run.stream_key, execution=execution)
     return next(r["test_accuracy"] for r in training.evaluations[-2:] if r["network"] == "teacher")
 

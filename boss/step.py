@@ -71,7 +71,7 @@ class Step:
         data: TrainingData,
         config: TrainConfig,
         execution: str = "eager",
-        capture: "Capture | None" = None,
+        capture: Capture | None = None,
     ) -> None:
         assert execution in EXECUTIONS
         self.training, self.data, self.config = training, data, config
@@ -100,7 +100,6 @@ class Step:
             group["lr"] = self._learning_rate
         self._trained: list[Tensor] = list(training.student.parameters())
         self._averaged: list[Tensor] = list(training.teacher.parameters())
-        self._average_weight = torch.zeros((), dtype=self._trained[0].dtype, device=device)
         self._classes = torch.arange(data.labeled.num_classes, device=device)
 
     def __call__(self, number: int, u_index: Tensor) -> None:
@@ -112,7 +111,6 @@ class Step:
         self._number.fill_(number)
         self._progress.fill_(self.config.progress(number))
         self._learning_rate.fill_(self.config.learning_rate_at(number))
-        self._average_weight.fill_(1 / (number + 1))
         self._u_index.copy_(u_index)
         if self.captured and self._replay is None and self._num_eager == WARMUP_STEPS:
             self._replay = self._capture(self.run, self.training.streams)
@@ -208,8 +206,9 @@ class Step:
         """The teacher moves after the student: by 1 - decay of their difference, or, if it is the
         mean of the weights of all steps, by 1 / number of steps."""
         if self.config.optimizer == "asgd":
+            weight = (1 / (self._number + 1)).to(self._averaged[0].dtype)
             for averaged, trained in zip(self._averaged, self._trained, strict=True):
-                averaged.lerp_(trained, self._average_weight)
+                averaged.lerp_(trained, weight)
         else:
             torch._foreach_lerp_(self._averaged, self._trained, 1 - self.config.teacher_decay)
 

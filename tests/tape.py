@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .test_contract import SYNCHRONIZING
+
 
 class _Recorder(TorchDispatchMode):
     def __init__(self):
@@ -22,9 +24,7 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         # Nothing in a graph can ask the device for a number or for a shape.
         name = str(func)
-        assert not name.startswith(
-            ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten._unique")
-        ), f"{name} waits for the device"
+        assert not name.startswith(SYNCHRONIZING), f"{name} waits for the device"
         # Where the tensors are now: some operations give another shape to a tensor in place.
         now = tree_map_only(Tensor, torch.ops.aten.alias, (args, kwargs))
         out = func(*args, **kwargs)

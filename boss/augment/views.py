@@ -66,7 +66,16 @@ class Views:
         self.dtype = dtype
         self.device = torch.device(device)
         self._weak = Weak(size, flip=flip, device=device)
-        self._flip = Weak(size, flip=flip, device=device, pad=0)
+        # What a view of each kind starts from: nothing, or a transform with draws of its own.
+        strong: dict[str, Weak | None] = {
+            "flip": Weak(size, flip=flip, device=device, pad=0),
+            "none": None,
+        }
+        self._bases = {
+            "none": None,
+            "weak": self._weak,
+            "strong": strong.get(augmentation, self._weak),
+        }
         self._cutout = Cutout(size, device=device)
         cutout = not augmentation.endswith("-without-cutout")
         self._randaugment, self.ctaugment = None, None
@@ -93,12 +102,8 @@ class Views:
 
     def draw(self, kind: str, num: int, generator: torch.Generator) -> ViewDraws:
         """What `view` takes, for `num` images."""
-        none = torch.empty(0, device=self.device)
-        if kind == "none" or (kind == "strong" and self.augmentation == "none"):
-            return ViewDraws(WeakDraws(none, none), none)
-        if kind == "strong" and self.augmentation == "flip":
-            return ViewDraws(self._flip.draw(num, generator), none)
-        weak = self.draw_weak(num, generator)
+        none, base = torch.empty(0, device=self.device), self._bases[kind]
+        weak = WeakDraws(none, none) if base is None else base.draw(num, generator)
         return ViewDraws(weak, self.draw_strong(num, generator) if kind == "strong" else none)
 
     def view(self, kind: str, images: Tensor, draws: ViewDraws) -> Tensor:
@@ -112,14 +117,11 @@ class Views:
         Returns:
             (N, C, H, W) in [-1, 1].
         """
-        if kind == "none" or (kind == "strong" and self.augmentation == "none"):
-            return to_float(images, dtype=self.dtype)
-        if kind == "strong" and self.augmentation == "flip":
-            return to_float(self._flip(images, draws.weak), dtype=self.dtype)
-        images = self.weak(images, draws.weak)
+        base = self._bases[kind]
+        if base is not None:
+            images = base(images, draws.weak)
         if kind == "strong":
             return self.distort(images, draws.strong)
-        assert kind == "weak"
         return to_float(images, dtype=self.dtype)
 
     def weak(self, images: Tensor, draws: WeakDraws) -> Tensor:

@@ -48,7 +48,7 @@ COPY, MATRIX = "copy", "matrix"
 class Settings:
     """What to measure; None: whatever suits the device."""
 
-    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1"
+    device: str = "cpu"  # or "cuda:0", "cuda:1" ...
     network: str | None = None  # None: wrn-28-2 on GPUs, wrn-10-1 on CPUs
     batch_size: int | None = None  # None: 64 on GPUs, 16 on CPUs
     unlabeled_ratio: int = 7
@@ -74,7 +74,7 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     Raises:
         InputError: a setting that this machine, or this package, does not have.
     """
-    device = _device(settings.device)
+    device = torch.device(settings.device)
     gpu = device.type == "cuda"
     modes = _modes(settings, gpu)
     threads = settings.threads or (num_cores() if gpu else 1)
@@ -239,21 +239,6 @@ def check_writable(path: Path) -> None:
 # What is measured ---------------------------------------------------------------------------------
 
 
-def _device(name: str) -> torch.device:
-    num = torch.cuda.device_count()
-    if name == "auto":
-        return torch.device("cuda:0" if num else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    _, _, number = name.partition(":")
-    if not num:
-        raise InputError(f"--device {name}: torch sees no CUDA device here")
-    if int(number or 0) >= num:
-        have = ", ".join([*(f"cuda:{i}" for i in range(num)), "cpu"])
-        raise InputError(f"--device {name}: there is no such device, choose from {have}")
-    return torch.device("cuda", int(number or 0))
-
-
 def _modes(settings: Settings, gpu: bool) -> dict[str, tuple[str, str]]:
     """By name: execution and precision. The first is eager and in single precision."""
     choose(settings.precision, DTYPES, what="precision")
@@ -333,8 +318,7 @@ def _started(
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     trainer = Trainer(run, dataset, images, device, execution)
-    for _ in range(6 if device.type == "cuda" else 1):  # a graph is recorded after three
-        trainer()
+    trainer.warm_up()
     if device.type != "cuda":
         return trainer, 0
     synchronize(device)

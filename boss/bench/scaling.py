@@ -20,8 +20,6 @@ from boss.perform import configure_torch
 from boss.place import Place
 from boss.study import Run
 
-WARMUP_STEPS = 6  # a graph is recorded after three
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,8 +40,7 @@ def _serve(job: Job, pipe: Connection) -> None:
         trainer = Trainer(
             job.run, dataset, images_of(job.run, dataset, device), device, job.execution
         )
-        for _ in range(WARMUP_STEPS if device.type == "cuda" else 1):
-            trainer()
+        trainer.warm_up()
         synchronize(device)
         pipe.send("ready")
         pipe.recv()

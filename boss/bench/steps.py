@@ -9,7 +9,7 @@ import torch
 from boss.bench.clock import PartTimer, synchronize
 from boss.data import Dataset
 from boss.data.label_sets import resolve
-from boss.perform import start_run, train_config, training_data
+from boss.perform import NUM_FIRST_STEPS, start_run, train_config, training_data
 from boss.seeds import EpochOrder
 from boss.step import Step
 from boss.study import Run
@@ -54,13 +54,16 @@ class Trainer:
         self.step = Step(self.training, images, train_config(run), execution)
         num = run.unlabeled_ratio * run.batch_size
         self._order = EpochOrder(len(images.unlabeled), num, "bench", device=device)
-        self._none = torch.zeros(0, dtype=torch.int64, device=device)
-        self._has_unlabeled = num > 0
 
     def __call__(self) -> None:
         number = self.training.step
-        self.step(number, self._order[number] if self._has_unlabeled else self._none)
+        self.step(number, self._order[number])
         self.training.step += 1
+
+    def warm_up(self) -> None:
+        """The first steps, which load, compile and record."""
+        for _ in range(NUM_FIRST_STEPS + 2 if self.step.device.type == "cuda" else 1):
+            self()
 
 
 def images_of(run: Run, dataset: Dataset, device: torch.device) -> TrainingData:
