@@ -1,0 +1,160 @@
+"""docs/cifar10.md and its script: every command is understood, the order is as told."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from boss.cli import _parser, main
+from boss.designs import BUDGETS, FAST_FIRST, FAST_ROUND
+from boss.study import load
+
+from .conftest import ROOT
+
+PAGE = (ROOT / "docs/cifar10.md").read_text()
+SCRIPT = ROOT / "studies/cifar10_on_gpu.sh"
+BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.splitlines() if line]
+COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+
+
+@pytest.mark.parametrize(
+    "words", [words for words in COMMANDS if words[0] == "boss-study"], ids=" ".join
+)
+def test_every_command_is_understood(words, capsys):
+    arguments = _parser().parse_args(words[1:])
+    study = getattr(arguments, "study", None)
+    assert study is None or load(study, ROOT / "studies").enumerate()
+    if words[1] == "run":
+        assert main([*words[1:], "--dry-run"]) == 0
+        assert " runs on cifar10 " in capsys.readouterr().out
+
+
+def script(*arguments, python=sys.executable, **options):
+    environment = os.environ | {"PYTHON": str(python)}
+    return subprocess.run(
+        [SCRIPT, *arguments], capture_output=True, text=True, env=environment, **options
+    )
+
+
+def stub(tmp_path, text):
+    """A program in place of Python that notes its arguments."""
+    path = tmp_path / "python"
+    path.write_text(f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/calls\n{text}\n')
+    path.chmod(0o755)
+    return path
+
+
+def calls(tmp_path):
+    path = tmp_path / "calls"
+    return [shlex.split(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def only(words, key):
+    return [word.removeprefix(f"{key}=") for word in words if word.startswith(f"{key}=")]
+
+
+def test_the_order_of_the_script_is_that_of_the_page(tmp_path):
+    done = script("25", "--data", "x", "--device", "cuda:0", python=stub(tmp_path, "exit 0"))
+    assert (done.returncode, done.stderr) == (0, "")
+    made = calls(tmp_path)
+    assert all(words[:3] == ["-m", "boss", "run"] for words in made)
+    assert all(words[-4:] == ["--data", "x", "--device", "cuda:0"] for words in made)
+    assert all(words[words.index("--budget") + 1] == "short" for words in made)
+    first = [words for words in made if only(words, "repeat") == ["0"]]
+    assert made[: len(first)] == first  # one run of everything, then the repeats
+    studies = [words[3] for words in first]
+    told = re.findall(r"^\d\. `(\w+)`", PAGE, re.MULTILINE)
+    assert list(dict.fromkeys(studies)) == told
+    assert only(first[1], "round") == ["0"]
+    assert only(first[2], "round") == ["1"]
+    assert [words[3] for words in made[-5:]] == ["fixmatch_table2"] * 5
+    assert [only(words, "label_set") for words in made[-5:]] == [
+        [f"fixmatch:{fold}@40"] for fold in range(1, 6)
+    ]
+
+
+def test_every_call_of_the_script_names_runs_that_exist(tmp_path):
+    script("25", "--dry-run", python=stub(tmp_path, "exit 0"))
+    seen = set()
+    for words in calls(tmp_path):
+        if (key := tuple(words[3 : words.index("--time-limit")])) not in seen:
+            seen.add(key)
+            assert main(words[2:]) == 0
+    assert len(seen) == 4 * 7 + 5
+
+
+def test_the_script_really_prints_what_it_would_run():
+    done = script("1", "--dry-run", "--only", "label_set=boss:4")
+    # Where no run has that label set the command says so, and nothing is run.
+    assert done.returncode == 2
+    assert "oneshot_cifar10: 1 runs on cifar10" in done.stdout
+    assert "no run has" in done.stderr or "choose from" in done.stderr
+
+
+def test_the_time_left_is_handed_on_and_ends_the_script(tmp_path):
+    python = stub(tmp_path, "sleep 1.1")
+    assert script("0", python=python).returncode == 0
+    assert calls(tmp_path) == []
+    text = SCRIPT.read_text().replace("60 * $1", "$1")  # seconds, not minutes
+    fast = ROOT / "studies/.test_seconds.sh"
+    try:
+        fast.write_text(text)
+        environment = os.environ | {"PYTHON": str(python)}
+        subprocess.run(["bash", fast, "3"], env=environment, check=True)
+    finally:
+        fast.unlink()
+    left = [int(words[words.index("--time-limit") + 1].rstrip("s")) for words in calls(tmp_path)]
+    assert 2 <= len(left) <= 3
+    assert left == sorted(left, reverse=True)
+    assert len(set(left)) == len(left)
+
+
+def test_failed_runs_do_not_stop_the_others_and_wrong_input_does(tmp_path):
+    count = f"n=$(wc -l < {tmp_path}/calls)\n"
+    done = script("25", python=stub(tmp_path, count + "((n != 2)) && exit 0 || exit 1"))
+    assert done.returncode == 1
+    assert len(calls(tmp_path)) == 4 * 7 + 5
+    (tmp_path / "calls").unlink()
+    done = script("25", python=stub(tmp_path, count + "((n != 2)) && exit 0 || exit 2"))
+    assert done.returncode == 2
+    assert len(calls(tmp_path)) == 2
+    for wrong in ([], ["half"], ["-1"]):
+        done = script(*wrong)
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: ")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_training_and_is_waited_for(tmp_path, sent):
+    trap = f"trap 'sleep 0.3; echo saved >> {tmp_path}/calls; exit 143' TERM\n"
+    python = stub(tmp_path, trap + "for i in $(seq 100); do sleep 0.1; done")
+    process = subprocess.Popen([SCRIPT, "25"], env=os.environ | {"PYTHON": str(python)})
+    deadline = time.monotonic() + 20
+    while not calls(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(sent)
+    assert process.wait(20) == 143
+    assert calls(tmp_path)[-1] == ["saved"]
+    assert len(calls(tmp_path)) == 2  # the next one was not begun
+
+
+def test_what_the_page_says_of_the_short_budget():
+    short = BUDGETS["short"]
+    assert short["num_images"] == 2**21
+    assert BUDGETS["paper"]["num_images"] == 16 * short["num_images"]
+    steps = short["num_images"] // 64
+    assert f"{steps:,} steps of 64" in PAGE
+    assert 5 * steps * 0.010 < 30 * 60
+    assert (short["teacher_decay"], short["num_evaluations"]) == (0.995, 64)
+    assert "1/164 of the" in PAGE
+    assert round(steps / 200) == 164
+    assert round(2**25 / 64 / 1000) == 524
+    assert FAST_FIRST["algorithm"] == "boss"
+    assert FAST_ROUND["picks_per_class"] == 40
