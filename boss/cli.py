@@ -1,4 +1,4 @@
-"""`boss-study`: list, run, status, report, data, select, refine, bench. No logic of its own.
+"""`boss-study`: list, run, status, report, publish, data, select, refine, bench. No logic here.
 
 Starts in a fraction of a second: torch is imported only in the processes that train, pandas only by
 the commands that read tables.
@@ -106,8 +106,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", help="tables and figures from the results")
     command.set_defaults(command=_report)
-    command.add_argument("study", nargs="?", metavar="STUDY", help="(default: all with results)")
+    command.add_argument(
+        "study", nargs="?", metavar="STUDY",
+        help="(default: all with results, and published numbers beside ours in results/overview)",
+    )  # fmt: skip
+    command.add_argument(
+        "--fill", type=Path, metavar="FILE.md",
+        help="also replace what stands in this page between <!-- results: NAME --> and <!-- end of"
+        " results --> by tables of these results",
+    )  # fmt: skip
     _results_argument(command)
+
+    command = commands.add_parser("publish", help="add finished runs to results/reference")
+    command.set_defaults(command=_publish)
+    _publish_arguments(command)
 
     command = commands.add_parser("data", help="check or download a data set")
     command.set_defaults(command=_data)
@@ -137,6 +149,28 @@ def _study_arguments(command: argparse.ArgumentParser) -> None:
         help="folder of data sets (default: $BOSS_DATA or data/), or a data set of your own",
     )  # fmt: skip
     _results_argument(command)
+
+
+def _publish_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("study", metavar="STUDY", help="a name from `list`, or a .py file")
+    command.add_argument(
+        "--results", type=Path, action="append", default=[], metavar="DIR",
+        help="where finished runs are (repeatable; default: results/)",
+    )  # fmt: skip
+    command.add_argument(
+        "--to", type=Path, default=Path("results/reference"), metavar="DIR",
+        help="add them to this folder (default: results/reference), one file per table; runs that"
+        " it has are not replaced",
+    )  # fmt: skip
+    command.add_argument(
+        "--predictions", choices=("needed", "last", "all"), default="needed",
+        help="which predictions on training images come along, 0.2 MB for a network on CIFAR-10:"
+        " those that other runs of the study pick from (default), also those of the last network of"
+        " every run (for `refine`), or all",
+    )  # fmt: skip
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would come, write nothing"
+    )
 
 
 def _select_arguments(command: argparse.ArgumentParser) -> None:
@@ -328,7 +362,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from boss.display import StudyDisplay
     from boss.execute import Stop, execute, in_child, on_data
-    from boss.store import Store
+    from boss.store import Store, refuse_mixtures
 
     stop = Stop(arguments.time_limit)
     runs = on_data(runs, arguments.data)
@@ -354,7 +388,8 @@ def _run(arguments: argparse.Namespace) -> int:
     where = dataclasses.replace(where, fingerprints=fingerprints)
     finished = store.finished()
     _warn_of_unreadable(store.unreadable)
-    _refuse_mixtures(store.folder, finished.to_dict("records"), fingerprints, labels)
+    images = {key: ([*found.indices], [*found.labels]) for key, found in labels.items()}
+    refuse_mixtures(store.folder, finished.to_dict("records"), fingerprints, images)
     done = {run.id for run in runs} & set(finished["run_id"])
     waiting = [run for run in runs if run.id not in done]
     _check_parents(store, waiting, set(finished["run_id"]))
@@ -402,41 +437,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_parents(store: "Store", waiting: list[Run], finished: set[str]) -> None:
     """What finished parents predicted must be there before their children start."""
-    needed = {r.parent.id: r.parent for r in waiting if r.parent and r.parent.id in finished}
-    missing = needed.keys() - set(store.read("predictions", needed)["run_id"])
+    children = [run for run in waiting if run.parent and run.parent.id in finished]
+    needed = {(run.parent.id, run.rank_by): run.parent for run in children if run.parent}
+    table = store.read("predictions", {run_id for run_id, _ in needed})
+    found = table[["run_id", "network"]].drop_duplicates()
+    missing = needed.keys() - set(zip(found["run_id"], found["network"], strict=True))
     if missing:
         parent = needed[min(missing)]
+        if not (store.folder / "runs" / f"{parent.id}.parquet").exists():
+            raise InputError(
+                f"self-training needs predictions of {parent.title}, without which {store.folder}"
+                " was published: publish it again from where they are"
+            )
         path = store.folder / "predictions" / f"{parent.id}.parquet"
         reason = store.unreadable.get(path, "they are missing")
         raise InputError(
             f"self-training needs the predictions of {parent.title} in {path}: {reason}; remove"
             f" runs/{parent.id}.parquet to train it again"
         )
-
-
-def _refuse_mixtures(
-    folder: Path, finished: list[dict[Any, Any]], fingerprints: dict[str, str], labels: Any
-) -> None:
-    """One store holds one version of a data set and of a label set."""
-    for row in finished:
-        dataset, label_set = row["dataset"], row["label_set"]
-        before, now = row["dataset_fingerprint"], fingerprints.get(dataset)
-        if now not in (None, before):
-            raise InputError(
-                f"{folder} holds runs on other data called {dataset} ({before[:12]}, now"
-                f" {now[:12]}): use another --results"
-            )
-        images = labels.get((dataset, label_set))
-        num = row["num_labels"] - row["num_picks"]  # the label set; what was picked comes after it
-        same = images is None or (
-            [*row["labels"]][:num] == [*images.indices]
-            and [*row["label_classes"]][:num] == [*images.labels]
-        )
-        if not same:
-            raise InputError(
-                f"{folder} holds runs on other images called {label_set}: use another --results,"
-                " or another name for the label set"
-            )
 
 
 def _devices(wanted: str) -> list[str]:
@@ -559,6 +577,35 @@ def _report(arguments: argparse.Namespace) -> int:
         print(f"{study.name}: {report.folder / 'report.md'}")
         for path in [*report.tables, *report.figures]:
             print(f"    {path}")
+    if not arguments.study:
+        overview = _import_analysis("overview")
+        written = overview.write(arguments.results, arguments.results / "overview")
+        for warning in written.warnings:
+            print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+        for path in written.paths:
+            print(path)
+    if arguments.fill is not None:
+        names = _import_analysis("readme").fill(arguments.fill, arguments.results)
+        print(f"{arguments.fill}: {', '.join(names)}")
+    return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from boss.publish import publish
+
+    published = publish(
+        _load(arguments.study),
+        arguments.results or [Path("results")],
+        arguments.to,
+        predictions=arguments.predictions,
+        dry_run=arguments.dry_run,
+    )
+    for warning in published.warnings:
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    for line in published.lines():
+        print(line)
+    if arguments.dry_run:
+        print("nothing was written (--dry-run)")
     return 0
 
 
@@ -566,8 +613,9 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _import_analysis() -> types.ModuleType:
-    """The analysis package, found by its place: it is no part of boss, and no name on sys.path."""
+def _import_analysis(name: str = "report") -> types.ModuleType:
+    """A module of the analysis package, found by its place: it is no part of boss, and no name on
+    sys.path."""
     folder = _bundled("analysis")
     if "boss_analysis" not in sys.modules:
         spec = importlib.util.spec_from_file_location(
@@ -577,7 +625,7 @@ def _import_analysis() -> types.ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules["boss_analysis"] = module
         spec.loader.exec_module(module)
-    return importlib.import_module("boss_analysis.report")
+    return importlib.import_module(f"boss_analysis.{name}")
 
 
 def _data(arguments: argparse.Namespace) -> int:
@@ -694,7 +742,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_writable(arguments.json)
     settings = Settings(
-        device=arguments.device,
+        device=_devices(arguments.device)[0],
         network=arguments.network,
         batch_size=arguments.batch_size,
         unlabeled_ratio=arguments.unlabeled_ratio,

@@ -304,7 +304,23 @@ class Store:
             as_categories: texts as categoricals, in the order in which they come: a row costs a
                 small number instead of a text.
         """
+        rows = self.rows(table, run_ids, columns=columns, where=where, only_last=only_last)
+        texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
+        frame: pd.DataFrame = rows.to_pandas(
+            categories=texts, self_destruct=as_categories, split_blocks=as_categories
+        )  # column by column: what is one after the other need not be there twice
+        return frame
 
+    def rows(
+        self,
+        table: str,
+        run_ids: Iterable[str] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
+        only_last: bool = False,
+    ) -> pa.Table:
+        """What `read` reads, as a table of Arrow: every value as it was stored."""
         names = [*(columns or TABLES[table].names)]
         pick = _Pick(names, where or {}, only_last)
 
@@ -319,21 +335,20 @@ class Store:
         rows = _in_order(self._scan(table, wanted, look))
         if rows is None:
             rows = _stored_schema(table).empty_table()
-        rows = rows.select(names)
-        texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
-        frame: pd.DataFrame = rows.to_pandas(
-            categories=texts, self_destruct=as_categories, split_blocks=as_categories
-        )  # column by column: what is one after the other need not be there twice
-        return frame
+        return rows.select(names)
 
     def finished(self) -> pd.DataFrame:
         """The table of runs, of those whose parts are all there and readable."""
         runs = self.read("runs")
         whole = set(runs["run_id"])
         for table in TABLES.keys() - {"runs", *OPTIONAL_TABLES}:
-            look = functools.partial(self._read_ids, table)
-            whole &= self._scan(table, whole, look).keys()
+            whole = self.runs_in(table, whole)
         return runs[runs["run_id"].isin(whole)].reset_index(drop=True)
+
+    def runs_in(self, table: str, run_ids: Iterable[str]) -> set[str]:
+        """Those of the runs that have rows in parts of a table that can be read whole."""
+        look = functools.partial(self._read_ids, table)
+        return set(self._scan(table, run_ids, look))
 
     def has_parts(self, run_id: str) -> bool:
         """Whether the parts of this run are there and readable. Looks at no other file."""
@@ -364,14 +379,14 @@ class Store:
         """What is found in the parts of a table by run, of these runs only or of all."""
         folder = self.folder / table
         if run_ids is None:
-            return look(_parts_in(folder))
+            return look(parts_in(folder))
         # Few of many: the files named after them, and the others if those do not have them all.
         wanted = set(run_ids)
         named = [folder / f"{run_id}.parquet" for run_id in sorted(wanted)]
         found = look([path for path in named if path.exists()])
         if wanted - found.keys():
             seen = set(named)
-            found |= look([path for path in _parts_in(folder) if path not in seen])
+            found |= look([path for path in parts_in(folder) if path not in seen])
         return {run_id: value for run_id, value in found.items() if run_id in wanted}
 
     def _read_ids(self, table: str, paths: Sequence[Path]) -> dict[str, None]:
@@ -398,7 +413,50 @@ class Store:
                     yield found
 
 
-def _parts_in(folder: Path) -> list[Path]:
+def refuse_mixtures(
+    folder: Path,
+    runs: Iterable[Mapping[Any, Any]],
+    fingerprints: Mapping[str, str],
+    label_sets: Mapping[tuple[str, str], tuple[list[int], list[int]]],
+    *,
+    elsewhere: str = "now",
+    remedy: str = "use another --results",
+) -> None:
+    """One store holds one version of a data set and of a label set.
+
+    Args:
+        folder: where the runs are.
+        runs: rows of `runs`.
+        fingerprints: of data sets, by name, as they are `elsewhere`.
+        label_sets: images of label sets and the class of each, as they are elsewhere, by the names
+            of data set and label set.
+
+    Raises:
+        InputError: a run has a data set or a label set of one of these names that is another.
+    """
+    for row in runs:
+        dataset, label_set = row["dataset"], row["label_set"]
+        before, now = row["dataset_fingerprint"], fingerprints.get(dataset)
+        if now not in (None, before):
+            raise InputError(
+                f"{folder} holds runs on other data called {dataset} ({str(before)[:12]},"
+                f" {elsewhere} {now[:12]}): {remedy}"
+            )
+        images = label_sets.get((dataset, label_set))
+        if images is not None and labels_of(row) != images:
+            raise InputError(
+                f"{folder} holds runs on other images called {label_set}: {remedy}, or another name"
+                " for the label set"
+            )
+
+
+def labels_of(row: Mapping[Any, Any]) -> tuple[list[int], list[int]]:
+    """The images of the label set of a run and their classes; what was picked comes after them."""
+    num = int(row["num_labels"] - row["num_picks"])
+    return [*row["labels"]][:num], [*row["label_classes"]][:num]
+
+
+def parts_in(folder: Path) -> list[Path]:
     """The parts of a table, in order; none without the folder."""
     try:
         names = [name for name in os.listdir(folder) if name.endswith(".parquet")]
@@ -603,9 +661,9 @@ def data_dictionary() -> str:
     lines = [
         "# Results",
         "",
-        "`<study>/` holds what you ran (git ignores it); `reference/<study>/` what is published",
-        "with this package. Each has parquet tables, one file per run, and `report/`, which",
-        "`boss-study report <study>` makes from them:",
+        "`<study>/` holds what you ran (git ignores it), in one file per run and table;",
+        "`reference/<study>/` what is published with this package; `report/` in each, what",
+        "`boss-study report <study>` makes from the tables:",
         "",
         "```python",
         "import pandas as pd",
@@ -614,7 +672,13 @@ def data_dictionary() -> str:
         "```",
         "",
         "Accuracies and shares lie in [0, 1]. An empty value means: not defined here. A run counts",
-        "as finished when its file is in `runs/`; `state/` holds checkpoints of unfinished runs.",
+        "as finished when it is in `runs/`; `state/` holds checkpoints of unfinished runs.",
+        "",
+        "`boss-study publish <study>` adds finished runs to `reference/`, in one file per table;",
+        "`boss-study run <study> --results results/reference` goes on from there. Of `predictions`",
+        "(0.2 MB for a network on CIFAR-10) those come along that other runs of the study pick",
+        "from; `--predictions last` adds what `boss-study refine` reads, `all` the rest. Commit",
+        "what was published before you train again: runs of a changed checkout are refused.",
     ]
     for table, schema in TABLES.items():
         lines += ["", f"## {table}", "", "| column | type | meaning |", "| --- | --- | --- |"]

@@ -34,6 +34,11 @@ AUGMENTATIONS = (
 # Of torch.optim; adamw's decay is decoupled from the gradient, that of the others an L2 loss.
 OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
+# Folders of results/ that are no study's.
+RESERVED = {
+    "reference": "results/reference holds others' results",
+    "overview": "results/overview holds what is told of all studies",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,10 +443,8 @@ def load(name: str, folder: Path) -> Study:
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise InputError(f"study file {path} does not define STUDY, a boss.study.Study")
-    if path.stem == "reference":
-        raise InputError(
-            "a study cannot be called reference: results/reference holds others' results"
-        )
+    if path.stem in RESERVED:
+        raise InputError(f"a study cannot be called {path.stem}: {RESERVED[path.stem]}")
     return dataclasses.replace(study, name=path.stem, description=module.__doc__ or "")
 
 

@@ -109,6 +109,9 @@ WRONG = [
     (["report", "oneshot_digits"], "`boss-study run oneshot_digits` first"),
     (["report"], "boss-study run"),
     (["status", "x"], "unknown study"),
+    (["publish", "x"], "unknown study"),
+    (["publish", "oneshot_digits"], "no results in results/oneshot_digits"),
+    (["publish", "oneshot_digits", "--predictions", "some"], "'needed', 'last', 'all'"),
 ]  # fmt: skip
 
 
@@ -152,7 +155,7 @@ def test_a_results_folder_that_cannot_be_written_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments", [
     ["--help"], ["run", "--help"], ["report", "--help"], ["status", "--help"], ["data", "--help"],
-    ["list"], ["run", "oneshot_cifar10", "--dry-run"],
+    ["publish", "--help"], ["list"], ["run", "oneshot_cifar10", "--dry-run"],
 ])  # fmt: skip
 def test_what_does_not_train_starts_without_heavy_libraries(arguments):
     code = (

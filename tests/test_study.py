@@ -299,12 +299,13 @@ def test_a_study_that_cannot_list_its_runs_is_one_line(runs):
     assert "\n" not in str(error.value)
 
 
-def test_the_name_of_the_reference_results_is_taken(tmp_path):
-    (tmp_path / "reference.py").write_text(
+@pytest.mark.parametrize("name", ["reference", "overview"])
+def test_the_names_of_other_folders_of_results_are_taken(tmp_path, name):
+    (tmp_path / f"{name}.py").write_text(
         "from boss.study import *\nSTUDY = Study(reproduces='', runs=[])"
     )
-    with pytest.raises(InputError, match="cannot be called reference"):
-        load(str(tmp_path / "reference.py"), STUDIES)
+    with pytest.raises(InputError, match=f"cannot be called {name}: results/{name} holds"):
+        load(str(tmp_path / f"{name}.py"), STUDIES)
 
 
 def test_a_run_listed_twice_is_refused():
