@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis import readme
 from boss.cli import _parser, main
 from boss.study import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+REFERENCE = ROOT / "results" / "reference"
 
 
 def blocks(language):
@@ -146,6 +148,141 @@ def test_the_numbers_of_boss_are_those_of_the_committed_results():
     full = percent[runs["num_labels"].to_numpy() == 1201]
     [row] = [line for line in table.splitlines() if line.startswith("| Fully supervised")]
     assert f"| 1 | {len(full)} | {full.mean():.1f} |" in row
+
+    # What the README makes of it, in words.
+    low, high = re.findall(r"[+-][\d.]+", gain)[1:]
+    assert float(low) < 0 < float(high)
+    best = max(of(k, "random").groupby("label_set").mean().mean() for k in (0, 1, 2, 3, 4))
+    both = of(4, "centroid").groupby("label_set").mean().mean()
+    assert both > max(best, of(0, "centroid").groupby("label_set").mean().mean())
+    helped = [line for line in table.splitlines() if line.endswith(("FixMatch |", "labels |"))]
+    assert len(helped) == 8 and all("[+" in line for line in helped)
+
+
+ONE_LABEL = {"num_labels": 10, "algorithm": "fixmatch", "round": 0}
+# The rows of the overview: study, published, label sets, settings, images published (of all
+# trainings that a run needs).
+OVERVIEW = {
+    "FixMatch, one label per class, random images (Empirical Perspectives, Table 1, All)":
+        ("oneshot_cifar10", "61.0 ± 9.3", "fixmatch:", ONE_LABEL, (2**25, 2**26)),
+    "FixMatch, one label per class, hand-picked images (Empirical Perspectives, Table 1, All)":
+        ("oneshot_cifar10", "61.0 ± 9.3", "boss:", ONE_LABEL, (2**25, 2**26)),
+    "FixMatch, one random label per class (FixMatch, section 4.4)":
+        ("prototypes_cifar10", "64.28 (48.58 to 85.32)'", "fixmatch:", ONE_LABEL, (2**26,)),
+    "FixMatch, one label per class, most typical bucket of prototypicality (FixMatch, section 4.4)":
+        ("prototypes_cifar10", "78 (up to 84)'", "carlini:7", ONE_LABEL, (2**26,)),
+    "BOSS, balancing 4 on its prototypes, before self-training":
+        ("boss_cifar10", "-", "boss:", ONE_LABEL | {"algorithm": "boss-4"}, ()),
+    "BOSS: prototypes, balancing 4, self-training with 40 per class":
+        ("boss_cifar10", "95.1'", "boss:", {"picks_per_class": 40, "round": 1}, (2**26,)),
+    "Fully supervised (BOSS)":
+        ("boss_cifar10", "94.5'", "fixmatch:", {"algorithm": "supervised"}, ()),
+    "A recipe of our own from ten labels: balancing 4, then self-training":
+        ("oneshot_cifar10_fast", "-", "boss:", {"round": 1}, ()),
+    "FixMatch, 40 labels, CTAugment (FixMatch, Table 2)":
+        ("fixmatch_table2", "88.61 ± 3.35", "fixmatch:",
+         {"dataset": "cifar10", "num_labels": 40, "algorithm": "fixmatch",
+          "augmentation": "ctaugment"}, (2**26,)),
+}  # fmt: skip
+
+
+def overview_rows():
+    """The rows of the overview as dicts; a column that is left out says - in every row."""
+    block = README.split("<!-- results: overview -->\n")[1].split("<!-- end of results -->")[0]
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
+    head, _, *rows = [[cell.strip() for cell in cells] for cells in lines]
+    names = ["as published, %", "label sets", "runs", "budget", "minutes per run"]
+    return [dict.fromkeys(names, "-") | dict(zip(head, row, strict=True)) for row in rows]
+
+
+def runs_of(study, start, settings):
+    """The runs of a row, without the code of the report: of the largest budget, no oracles."""
+    if not (REFERENCE / study / "runs").is_dir():
+        return pd.DataFrame()
+    runs = pd.read_parquet(REFERENCE / study / "runs").set_index("run_id", drop=False)
+    if "peak_device_bytes" not in runs:
+        runs["peak_device_bytes"] = None
+    options = [json.loads(text) for text in runs["options"]]
+    is_4 = [o.get("max_drop", 0) > 0 and o.get("weigh_by") == "used" for o in options]
+    runs["algorithm"] = runs["algorithm"].mask(is_4, "boss-4")
+    refined = set(runs.loc[(runs["round"] == 0) & runs["oracle"].notna(), "label_set"])
+    same = runs["label_set"].str.startswith(start) & ~runs["label_set"].isin(refined)
+    same &= runs["oracle"].isna()
+    for name, value in settings.items():
+        same &= runs[name] == value
+    # Of a run and those that picked images for it: minutes, images, and where.
+    runs["minutes"], runs["kind"] = runs["seconds"] / 60, runs["peak_device_bytes"].notna()
+    for run_id in runs.index[same & (runs["round"] == 1)]:
+        parent = runs.loc[runs.loc[run_id, "parent"]]
+        assert parent["algorithm"] == "boss-4"
+        runs.loc[run_id, "minutes"] += parent["seconds"] / 60
+        runs.loc[run_id, "num_images"] += parent["num_images"]
+        assert runs.loc[run_id, "kind"] == parent["kind"]
+    budgets = ("short", "smoke") if study.endswith("fast") else ("paper", "short", "smoke")
+    for budget in budgets:
+        if (same & (runs["budget"] == budget)).any():
+            return runs[same & (runs["budget"] == budget)]
+    return pd.DataFrame()
+
+
+def mean_and_deviation(values):
+    sd = f"{values.std(ddof=1):.1f}" if len(values) > 1 else "-"
+    return f"{values.mean():.1f} ± {sd}"
+
+
+def as_published(study, runs):
+    """The numbers of the runs by the publication's protocol and statistic."""
+    best, median = 100 * runs["best_test_accuracy"], 100 * runs["median_last_20_accuracy"]
+    if study == "boss_cifar10":
+        return f"{best.groupby(runs['label_set']).mean().max():.1f}, highest label set, best on"
+    if study == "oneshot_cifar10":
+        return f"{mean_and_deviation(best)}, best on test (oracle)"
+    if study == "prototypes_cifar10":
+        ends = f"({median.min():.1f} to {median.max():.1f})"
+        return f"{median.median():.1f} {ends}, median over runs of the median of the last 20"
+    return f"{mean_and_deviation(median)}, median of the last 20"
+
+
+def test_the_overview_is_that_of_the_committed_results():
+    """Whatever is committed; computed here from the parquet files, without the code of it."""
+    rows = overview_rows()
+    assert [row["CIFAR-10"] for row in rows] == list(OVERVIEW)
+    for row, (study, published, start, settings, images) in zip(
+        rows, OVERVIEW.values(), strict=True
+    ):
+        assert row["published, %"] == published
+        runs = runs_of(study, start, settings)
+        if not len(runs):
+            assert [*row.values()].count("-") == 5 + (published == "-"), row
+            assert row["ours, %"] == "not run yet"
+            continue
+        assert row["ours, %"] == mean_and_deviation(100 * runs["last_accuracy"])
+        assert row["label sets"] == str(runs["label_set"].nunique())
+        assert row["runs"] == str(len(runs))
+        if images:
+            assert row["as published, %"].startswith(as_published(study, runs))
+        else:
+            assert row["as published, %"] == "-"
+        [budget], [seen] = runs["budget"].unique(), runs["num_images"].unique()
+        is_smoke = budget == "smoke"
+        name = "smoke: shows that it runs, no result" if is_smoke else budget
+        assert row["budget"].startswith(f"{name}; {seen:,} images"), row
+        for count in images:
+            ratio = count / seen
+            text = f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+            assert ratio == 1 or f" {text} " in row["budget"].partition("published with")[2], row
+        assert row["minutes per run"].split()[1] == ("GPU" if runs["kind"].all() else "CPU")
+        minutes = float(row["minutes per run"].split()[0].replace(",", ""))
+        assert minutes == pytest.approx(runs["minutes"].median(), abs=0.051, rel=0.005)
+
+
+def test_every_table_is_as_the_committed_results_make_it(tmp_path):
+    """`boss-study report --results results/reference --fill README.md` changes nothing."""
+    page = tmp_path / "README.md"
+    page.write_text(README)
+    names = re.findall(r"^<!-- results: (\w+) -->$", README, re.MULTILINE)
+    assert readme.fill(page, REFERENCE) == names == list(readme.BLOCKS)
+    assert page.read_text() == README
 
 
 def test_the_way_flexmatch_came_in_is_as_told():
