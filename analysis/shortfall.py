@@ -130,25 +130,26 @@ def in_the_way(found: Results) -> pd.DataFrame:
 
 def in_the_way_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row per run: the classes that cost the most, and since when."""
-    rows = []
-    names = [*GROUP, "label_set", "repeat"]
-    for keys, group in numbers.groupby(names, sort=False):
-        costly = group.sort_values("points_lost", ascending=False, kind="stable")
-        low = costly[costly["low_since_images"].notna()]
-        shown = low.head(MAX_CLASSES)[["class_name", "percent", "points_lost", "low_since_images"]]
-        texts = [
-            f"{name}: {number(percent, 0)}% (-{number(lost)}, "
-            + (f"since {since:,.0f} images)" if since else "always)")
-            for name, percent, lost, since in shown.to_numpy().tolist()
-        ]
-        more = len(low) - MAX_CLASSES
-        row = dict(zip(names, keys, strict=True))
-        row |= {"accuracy, %": number(group["accuracy_percent"].iloc[0])}
-        row |= {f"points to {TARGET}": number(group["missing_points"].iloc[0])}
-        row |= {f"classes below {LOW}%": len(low)}
-        texts += [f"and {more} more"] if more > 0 else []
-        rows.append(row | {"which, and since when": "; ".join(texts) or "-"})
-    return without_constant(pd.DataFrame(rows), (*GROUP,))
+    low = numbers[numbers["low_since_images"].notna()]
+    low = low.sort_values("points_lost", ascending=False, kind="stable")
+    columns = ["run_id", "class_name", "percent", "points_lost", "low_since_images"]
+    texts: dict[str, list[str]] = {}
+    for run_id, name, percent, lost, since in low[columns].to_numpy().tolist():
+        when = f"since {since:,.0f} images" if since else "always"
+        cost = f"{name}: {number(percent, 0)}% (-{number(lost)}, {when})"
+        texts.setdefault(run_id, []).append(cost)
+    runs = numbers.drop_duplicates("run_id").reset_index(drop=True)
+    found = [texts.get(run_id, []) for run_id in runs["run_id"]]
+    text = runs[[*GROUP, "label_set", "repeat"]].copy()
+    text["accuracy, %"] = column(runs, number, "accuracy_percent")
+    text[f"points to {TARGET}"] = column(runs, number, "missing_points")
+    text[f"classes below {LOW}%"] = [len(of_run) for of_run in found]
+    text["which, and since when"] = [
+        "; ".join([*of_run[:MAX_CLASSES], *[f"and {len(of_run) - MAX_CLASSES} more"] * more]) or "-"
+        for of_run in found
+        for more in [len(of_run) > MAX_CLASSES]
+    ]
+    return without_constant(text, (*GROUP,))
 
 
 def frequent(numbers: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -113,18 +114,36 @@ def versions() -> dict[str, str]:
     return found
 
 
-def commit() -> str:
-    """The git commit this package runs from, "-dirty" if files differ; empty if no checkout."""
-    root = Path(__file__).resolve().parent.parent
+COMMIT = re.compile(r"[0-9a-f]{40}(-dirty)?")
+# What runs bring about: changes to it leave the code as it was.
+NOT_CODE = ("results", "README.md")
+
+
+def commit(root: Path | None = None, environment: Mapping[str, str] = os.environ) -> str:
+    """The git commit this package runs from, "-dirty" if its files differ; "" if it is not known.
+
+    A copy of a checkout that came without its history is told by $BOSS_COMMIT.
+
+    Args:
+        root: of the checkout; None: of this package.
+
+    Raises:
+        InputError: $BOSS_COMMIT is no commit.
+    """
+    root = root or Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
-        return ""
+        told = environment.get("BOSS_COMMIT", "")
+        if told and not COMMIT.fullmatch(told):
+            raise InputError(f"BOSS_COMMIT must be the 40 digits of a git commit, not {told!r}")
+        return told
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else ""
 
+    code = (":/", *(f":(exclude,top){name}" for name in NOT_CODE))
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except OSError:  # git is not installed
         return ""

@@ -158,3 +158,30 @@ def test_what_the_page_says_of_the_short_budget():
     assert round(2**25 / 64 / 1000) == 524
     assert FAST_FIRST["algorithm"] == "boss"
     assert FAST_ROUND["picks_per_class"] == 40
+
+
+def test_results_travel_in_pieces(tmp_path):
+    """The two lines of the page, on some files of which one is larger than a piece."""
+    [pack, unpack] = [line for line in LINES if line.startswith(("tar ", "cat "))]
+    files = {
+        "a/runs/1.parquet": b"rows", "a/state/2/checkpoint.pt": os.urandom(2**24), "b/runs/3": b"x",
+    }  # fmt: skip
+    for name in [*files, "a/report/report.md", "reference/a/runs/9.parquet"]:
+        path = tmp_path / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files.get(name, b"left out"))
+    subprocess.run(["bash", "-ec", pack], cwd=tmp_path, check=True)
+    pieces = sorted(tmp_path.glob("results.tar.*"))
+    assert len(pieces) == 2
+    assert max(path.stat().st_size for path in pieces) <= 15 * 2**20
+    other = tmp_path / "other"
+    (other / "results").mkdir(parents=True)
+    for path in pieces:
+        path.rename(other / path.name)
+    subprocess.run(["bash", "-ec", unpack], cwd=other, check=True)
+    found = {
+        str(p.relative_to(other / "results")): p.read_bytes()
+        for p in (other / "results").rglob("*")
+        if p.is_file()
+    }
+    assert found == files

@@ -1,6 +1,8 @@
 """Where runs go: threads, execution of steps, what a person is told of the devices."""
 
+import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,37 @@ def test_mps_is_looked_for_in_its_usual_place(monkeypatch):
     assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": ""})
     assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": "/run/mps"})
     assert asked == ["/tmp/nvidia-mps/control"] * 2 + ["/run/mps/control"]
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=n", "-c", "user.email=e"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_the_commit_is_dirty_if_code_has_changed_and_not_if_results_have(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "boss").mkdir()
+    (tmp_path / "results").mkdir()
+    files = {name: tmp_path / name for name in ("boss/a.py", "results/b.md", "README.md")}
+    for path in files.values():
+        path.write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "all")
+    clean = place.commit(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{40}", clean)
+    assert place.commit(tmp_path, {"BOSS_COMMIT": "0" * 40}) == clean  # its own history is better
+    files["results/b.md"].write_text("2")
+    files["README.md"].write_text("2")
+    (tmp_path / "new.txt").write_text("untracked")
+    assert place.commit(tmp_path) == clean
+    files["boss/a.py"].write_text("2")
+    assert place.commit(tmp_path) == f"{clean}-dirty"
+
+
+def test_a_copy_without_history_is_told_its_commit(tmp_path):
+    assert place.commit(tmp_path, {}) == ""
+    for told in ("a" * 40, f"{'b' * 40}-dirty"):
+        assert place.commit(tmp_path, {"BOSS_COMMIT": told}) == told
+    for wrong in ("main", "A" * 40, "a" * 39, f"{'a' * 40}\n"):
+        with pytest.raises(InputError, match="BOSS_COMMIT must be the 40 digits"):
+            place.commit(tmp_path, {"BOSS_COMMIT": wrong})

@@ -180,7 +180,8 @@ def label_free_scores(
         run = missing.iloc[0]
         raise InputError(
             f"the predictions of {len(missing)} runs are missing in {store.folder}"
-            f" ({run['label_set']} #{run['repeat']}, for one): train them again"
+            f" ({run['label_set']} #{run['repeat']}, for one): train them again, or publish"
+            " them with --predictions last from where they are"
         )
     rows: dict[str, list[float]] = {}
     for label_set, group in runs.groupby("label_set", sort=False):
