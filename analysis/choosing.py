@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from boss.study import BUDGETS
+
 from . import statistics
 from .figures import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
 from .load import Results, chain_seconds
@@ -33,6 +35,7 @@ from .tables import (
 # Candidates are compared only within runs that agree in these.
 CONTEXT = ["budget", "dataset_fingerprint", "num_validation", "label_set_size", "max_eval_images"]
 HELD_OUT = "held_out_percent"
+SMOKE = "Smoke runs: they show that it works, and nothing can be chosen by them. "
 SIGNALS = {
     "used_percent": "pseudo-labels used, %",
     "num_predicted_classes": "classes predicted",
@@ -266,14 +269,16 @@ def parts(found: Results) -> list[Part]:
         num_images = int(block["num_validation"].iloc[0])
         most = block["max_eval_images"].iloc[0]
         cut = "" if pd.isna(most) else f" (of these the first {most:,} at most)"
+        smoke = SMOKE if block["budget"].iloc[0] == BUDGETS[0] else ""
         title = f"Candidates by held-out images: {block['experiment'].iloc[0]}"
         made += [
             Table(
                 f"choosing{end}",
                 "Candidates by held-out images",
-                f"Accuracy on the training images held out{cut}, {num_images:,} less those that "
-                "are labeled, of the teacher after the last step; the mean over label sets of the "
-                "mean over repeats. They are the labels that choosing here costs. Difference: "
+                f"{smoke}Accuracy on the training images held out{cut}, {num_images:,} less those "
+                "that are labeled, of the teacher after the last step; the mean over label sets of "
+                "the mean over repeats, to be compared only between candidates that were tried on "
+                "the same. The labels of these images are what choosing here costs. Difference: "
                 "over pairs of runs with the same label set and repeat, ordered by it; intervals "
                 "are Student's 95%, over label sets (over repeats if there is one). The highest "
                 "of many is also the luckiest: its lead shrinks on other label sets, which is why "

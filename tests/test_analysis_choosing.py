@@ -181,6 +181,18 @@ def test_the_section(store):
         assert "last_accuracy" not in part.numbers.columns
 
 
+def test_smoke_runs_are_called_so(tmp_path, store):
+    assert "Smoke runs" not in choosing.parts(load(store, "synthetic"))[0].caption
+    smoke = Store(tmp_path, "smoke")
+    for number in (0, 4):
+        row, tables = rows(method_run(number, num_validation=100, budget="smoke"))
+        for step in tables["evaluations"]:
+            step["validation_accuracy"] = 0.5
+        smoke.write(row, **tables)
+    caption = choosing.parts(load(tmp_path, "smoke"))[0].caption
+    assert caption.startswith("Smoke runs: they show that it works, and nothing can be chosen")
+
+
 def test_no_section_without_a_choice(tmp_path):
     write_store(tmp_path, [make_run(label_set=s) for s in SETS])
     assert choosing.parts(load(tmp_path, "synthetic")) == []
