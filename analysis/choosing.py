@@ -2,13 +2,15 @@
 
 A candidate is what was trained alike: settings, rounds of self-training and where they started,
 over kinds of label sets. Candidates are compared over pairs of runs with the same label set and
-repeat, each with the reference: the candidate that was tried on the most of these. In a study that
-changes one thing at a time, that is the recipe which it starts from.
+repeat, each with the reference: the candidate that was tried on the most of these, of several the
+one from which the others differ least. In a study that changes one thing at a time, that is the
+recipe which it starts from.
 
 Beside the held-out accuracy stand two signals that need no label at all, and how well they would
 have chosen in its place.
 """
 
+import json
 import textwrap
 
 import numpy as np
@@ -19,7 +21,7 @@ from boss.study import BUDGETS
 
 from . import statistics
 from .figures import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
-from .load import Results, chain_seconds
+from .load import HYPERPARAMETERS, Results, chain_seconds
 from .parts import Part, Picture, Table, suffixes
 from .statistics import PAIR_KEYS, Floats
 from .tables import (
@@ -35,6 +37,8 @@ from .tables import (
 # Candidates are compared only within runs that agree in these.
 CONTEXT = ["budget", "dataset_fingerprint", "num_validation", "label_set_size", "max_eval_images"]
 HELD_OUT = "held_out_percent"
+# In which candidates may differ, beside the options of the algorithm.
+CHANGED = ("algorithm", "network", "num_images", *HYPERPARAMETERS)
 SMOKE = "Smoke runs: they show that it works, and nothing can be chosen by them. "
 SIGNALS = {
     "used_percent": "pseudo-labels used, %",
@@ -84,17 +88,26 @@ def scores(found: Results) -> pd.DataFrame:
 def reference_of(table: pd.DataFrame) -> str:
     """The candidate that was tried on the most label sets and repeats.
 
-    Of several the one with the fewest rounds, then the one with the fewest departures from FixMatch
-    as published, then the first.
+    Of several the one with the fewest rounds; of these the one whose settings differ least from
+    those of all others together: where each candidate changes one thing, what they change it in.
 
     Args:
         table: `scores` of one context.
     """
     found = table.groupby("candidate", sort=False).agg(
-        count=("run_id", "count"), round=("round", "first"), departures=("departures", "first")
+        count=("run_id", "count"), round=("round", "first")
     )
-    found = found.assign(count=-found["count"])
-    return str(found.sort_values(["count", "round", "departures"], kind="stable").index[0])
+    found = found[found["count"] == found["count"].max()]
+    found = found[found["round"] == found["round"].min()]
+    if len(found) == 1:
+        return str(found.index[0])
+    first = table[table["round"] == found["round"].iloc[0]].drop_duplicates("candidate")
+    options = pd.DataFrame([json.loads(text) for text in first["options"]], index=first.index)
+    settings = pd.concat([first[[*CHANGED]], options], axis=1).astype(str)
+    settings.index = pd.Index(first["candidate"])
+    distance = sum((settings != row).sum(axis=1) for _, row in settings.iterrows())
+    assert isinstance(distance, pd.Series)
+    return str(distance[found.index].idxmin())
 
 
 def candidates(table: pd.DataFrame) -> pd.DataFrame:

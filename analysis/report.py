@@ -44,6 +44,9 @@ MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
 MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
 MAX_VARIANTS_DRAWN = 8  # variance figures of one experiment; of more variants, one of all
 
+CHOOSING, LABELED, SETTINGS = "Choosing by held-out images", "Labeled images", "Settings"
+WITHOUT_TEST = (CHOOSING, LABELED, SETTINGS)  # sections of a study by which something is chosen
+
 READING = """\
 Accuracies are in percent, differences and standard deviations in percentage points. "a ± b" is
 the mean and the SAMPLE standard deviation (n - 1) over n repeats: same labeled images, other random
@@ -103,6 +106,7 @@ def report(
     reproduces: str,
     description: str = "",
     comparisons: Sequence[Comparison] = (),
+    shows_test: bool = True,
 ) -> Report:
     """Write tables, figures and report.md of the finished runs to results/<study>/report.
 
@@ -115,6 +119,7 @@ def report(
         published: files of analysis/published by label set to compare with.
         reproduces, description: of the study, for the head of the page.
         comparisons: with files of analysis/published by settings of the runs.
+        shows_test: if not, only the sections `WITHOUT_TEST`, and no table of the runs.
 
     Raises:
         InputError: no finished run, no such published table or setting of a comparison, or the
@@ -127,6 +132,8 @@ def report(
     theirs = {name: tables.read_published(name) for name in published}
     sections, section_warnings = contents(found, base, theirs, comparisons)
     warnings += section_warnings
+    if not shows_test:
+        sections = [section for section in sections if section[0] in WITHOUT_TEST]
     folder = Path(results) / study / "report"
     prepare(folder)
     written = Report(folder, [], [], warnings)
@@ -136,8 +143,9 @@ def report(
         for number, (heading, parts) in enumerate(sections, start=1):
             page.append(f"## {number}. {heading}")
             page.extend(write_part(part, study, written, saver) for part in parts)
-        everything = tables.runs(metrics(found)).to_csv(index=False)
-        written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
+        if shows_test:
+            everything = tables.runs(metrics(found)).to_csv(index=False)
+            written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
     write_text(folder / "report.md", "\n\n".join(page) + "\n")
     return written
 
@@ -184,12 +192,12 @@ def contents(
         warnings += more
     sections: list[tuple[str, list[Part]]] = [
         ("Claims of the publications", claims.parts(found)),
-        ("Choosing by held-out images", choosing.parts(found)),
+        (CHOOSING, choosing.parts(found)),
         ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
         ("Balancing", balancing.parts(found, table, focuses, experiments)),
         ("Self-training", self_training.parts(found, experiments)),
         ("Prototypes", prototypes.parts(found)),
-        ("Labeled images", sheets),
+        (LABELED, sheets),
         ("Label sets and classes", class_parts(found, table, experiments)),
         ("One label set, run by run", focus_parts(table, found, focuses)),
         ("What is in the way of 90%", shortfall.parts(found)),
@@ -199,7 +207,7 @@ def contents(
         ("Augmentation", rate_parts),
         ("Beside the publication", beside),
         ("Beside the reference results", reference_parts(found, base)),
-        ("Settings", settings_parts(found)),
+        (SETTINGS, settings_parts(found)),
     ]
     return [(heading, parts) for heading, parts in sections if parts], warnings
 

@@ -168,6 +168,7 @@ def _publish_arguments(command: argparse.ArgumentParser) -> None:
         " those that other runs of the study pick from (default), also those of the last network of"
         " every run (for `refine`), or all",
     )  # fmt: skip
+    command.add_argument("--budget", choices=BUDGETS, help="only runs of this one (default: all)")
     command.add_argument(
         "--dry-run", action="store_true", help="say what would come, write nothing"
     )
@@ -383,6 +384,13 @@ def _run(arguments: argparse.Namespace) -> int:
         commit=place.commit(),
     )
     place.execution_of(where)
+    if not where.commit or where.commit.endswith("-dirty"):
+        state = "has changes" if where.commit else "is not known (see BOSS_COMMIT)"
+        print(
+            f"{PROGRAM}: warning: the git commit of this code {state}: `{PROGRAM} publish` will"
+            " refuse what is trained now",
+            file=sys.stderr,
+        )
     fingerprints, labels = in_child(_check, runs, where)
 
     where = dataclasses.replace(where, fingerprints=fingerprints)
@@ -571,6 +579,7 @@ def _report(arguments: argparse.Namespace) -> int:
             comparisons=study.comparisons,
             reproduces=study.reproduces,
             description=study.description,
+            shows_test=study.shows_test,
         )
         for warning in report.warnings:
             print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
@@ -598,6 +607,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         arguments.results or [Path("results")],
         arguments.to,
         predictions=arguments.predictions,
+        budget=arguments.budget,
         dry_run=arguments.dry_run,
     )
     for warning in published.warnings:

@@ -115,14 +115,16 @@ def versions() -> dict[str, str]:
 
 
 COMMIT = re.compile(r"[0-9a-f]{40}(-dirty)?")
-# What runs bring about: changes to it leave the code as it was.
+# What runs bring about: changes to it leave the code as it was. A new file matters where code is
+# found by its name.
 NOT_CODE = ("results", "README.md")
+FOUND_BY_NAME = ("boss", "studies")
 
 
 def commit(root: Path | None = None, environment: Mapping[str, str] = os.environ) -> str:
-    """The git commit this package runs from, "-dirty" if its files differ; "" if it is not known.
+    """The git commit this package runs from, "-dirty" if its code differs; "" if it is not known.
 
-    A copy of a checkout that came without its history is told by $BOSS_COMMIT.
+    A copy of a checkout whose history is not there, or not to be read, is told by $BOSS_COMMIT.
 
     Args:
         root: of the checkout; None: of this package.
@@ -131,19 +133,22 @@ def commit(root: Path | None = None, environment: Mapping[str, str] = os.environ
         InputError: $BOSS_COMMIT is no commit.
     """
     root = root or Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True)
+        except OSError:  # git is not installed
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    head = git("rev-parse", "HEAD") if (root / ".git").exists() else None
+    if not head:
         told = environment.get("BOSS_COMMIT", "")
         if told and not COMMIT.fullmatch(told):
             raise InputError(f"BOSS_COMMIT must be the 40 digits of a git commit, not {told!r}")
         return told
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
     code = (":/", *(f":(exclude,top){name}" for name in NOT_CODE))
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
-    except OSError:  # git is not installed
-        return ""
+    named = [f":(top){name}" for name in FOUND_BY_NAME]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    new = git("status", "--porcelain", "--untracked-files=normal", "--", *named)
+    return f"{head}-dirty" if changed != "" or new != "" else head

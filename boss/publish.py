@@ -116,18 +116,21 @@ def publish(
     to: Path,
     *,
     predictions: str = "needed",
+    budget: str | None = None,
     dry_run: bool = False,
 ) -> Published:
     """Bring the finished runs of a study into a published store.
 
     A run that is there is not replaced. Of a run that several sources have, the one that finished
-    first is taken. Without sources the files of the target become one per table.
+    first is taken. A round of self-training comes only with the very training that picked for it.
+    Without sources the files of the target become one per table.
 
     Args:
         sources: results folders, each with a store of the study.
         to: the results folder with the published store.
         predictions: which come with a run, a key of PREDICTIONS. What the target has stays, what it
             lacks is added from where the same training is.
+        budget: bring only runs of this one (None: of all).
         dry_run: write nothing.
 
     Raises:
@@ -142,10 +145,12 @@ def publish(
     for store in stores:
         if not store.folder.is_dir():
             raise InputError(f"no results in {store.folder}")
+    if budget is not None:
+        choose(budget, dict.fromkeys(BUDGETS), what="budget")
     if dry_run:
-        return _plan(study, target, stores, predictions).published
+        return _plan(study, target, stores, predictions, budget).published
     with _locked(target.folder):
-        plan = _plan(study, target, stores, predictions)
+        plan = _plan(study, target, stores, predictions, budget)
         try:
             _carry_out(plan, target.folder)
         except OSError as error:
@@ -178,9 +183,11 @@ class _Chosen:
         return {i for i in own.keys() & self.rows.keys() if repr(own[i]) == repr(self.rows[i])}
 
 
-def _plan(study: Study, target: Store, stores: Sequence[Store], predictions: str) -> _Plan:
+def _plan(
+    study: Study, target: Store, stores: Sequence[Store], predictions: str, budget: str | None
+) -> _Plan:
     """All but the writing: what is refused is refused before anything is written."""
-    chosen = _choose(target, stores)
+    chosen, apart = _choose(target, stores, budget)
     _refuse_unclean(chosen, target)
     _refuse_mixtures(chosen)
     contents: dict[str, pa.Buffer] = {}
@@ -192,7 +199,7 @@ def _plan(study: Study, target: Store, stores: Sequence[Store], predictions: str
         if any(map(len, rows)):
             contents[table] = _encoded(table, rows)
 
-    warnings = _differences(chosen)
+    warnings = [*_differences(chosen), *apart]
     for store in stores:
         warnings += [f"left out: cannot read {p} ({why})" for p, why in store.unreadable.items()]
     had = chosen.by_store[target]
@@ -240,7 +247,11 @@ def _source(store: Store, chosen: _Chosen, had: Collection[str]) -> Source:
     )
 
 
-def _choose(target: Store, stores: Sequence[Store]) -> _Chosen:
+def _choose(
+    target: Store, stores: Sequence[Store], budget: str | None
+) -> tuple[_Chosen, list[str]]:
+    """The runs that are published; and which were left out since their parent is not the one that
+    picked for them, or not there."""
     had = _by_run(target.rows("runs", target.finished()["run_id"]))
     by_store = {target: had} | {store: _whole_runs(store, had) for store in stores}
     rows, origins = dict(had), dict.fromkeys(had, target)
@@ -248,12 +259,39 @@ def _choose(target: Store, stores: Sequence[Store]) -> _Chosen:
     for store in stores:
         for run_id in by_store[store].keys() - had.keys():
             row = by_store[store][run_id]
+            if budget not in (None, row["budget"]):
+                continue
             # The rest of the row is for two that finished in the same second.
             candidates.setdefault(run_id, []).append((str(row["finished_at"]), repr(row), store))
-    for run_id, found in candidates.items():
-        origins[run_id] = min(found, key=lambda candidate: candidate[:2])[2]
-        rows[run_id] = by_store[origins[run_id]][run_id]
-    return _Chosen(dict(sorted(rows.items())), origins, by_store)
+    apart = []
+    # Parents first: whether a child may come depends on the parent that was chosen.
+    for run_id in sorted(candidates, key=lambda run_id: _round(by_store, run_id)):
+        found = sorted(candidates[run_id], key=lambda candidate: candidate[:2])
+        fit = [store for _, _, store in found if _has_parent(by_store[store], run_id, rows)]
+        if fit:
+            origins[run_id], rows[run_id] = fit[0], by_store[fit[0]][run_id]
+        else:
+            apart.append(
+                f"left out: {_name(by_store[found[0][2]][run_id])}: the run that picked for it is"
+                " not there, or is another training than the one that is published"
+            )
+    return _Chosen(dict(sorted(rows.items())), origins, by_store), sorted(apart)
+
+
+def _round(by_store: Mapping[Store, Mapping[str, _Row]], run_id: str) -> tuple[int, str]:
+    """A key that puts parents before their children."""
+    return next(int(rows[run_id]["round"]) for rows in by_store.values() if run_id in rows), run_id
+
+
+def _has_parent(store: Mapping[str, _Row], run_id: str, published: Mapping[str, _Row]) -> bool:
+    """Whether a run has no parent, or that is published and, as far as the store tells, the very
+    training that picked for it."""
+    parent = store[run_id]["parent"]
+    if not parent:
+        return True
+    return parent in published and repr(store.get(parent, published[parent])) == repr(
+        published[parent]
+    )
 
 
 def _whole_runs(store: Store, had: Collection[str]) -> dict[str, _Row]:
@@ -287,7 +325,8 @@ def _refuse_unclean(chosen: _Chosen, target: Store) -> None:
         raise InputError(
             f"{len(unclean)} of {len(new)} new runs cannot be checked by others:"
             f" {_name(chosen.rows[first])} in {chosen.origins[first].folder}, for one, has"
-            f" {faults[first]}; train them again from a clean checkout"
+            f" {faults[first]}; train them again from a clean checkout, or publish the others with"
+            " --budget"
         )
 
 

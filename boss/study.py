@@ -288,6 +288,8 @@ class Study:
     name: str = ""  # the name of its file, filled in by `load`
     published: tuple[str, ...] = ()  # files of analysis/published by label set, shown beside ours
     comparisons: tuple[Comparison, ...] = ()  # the same by settings of the runs
+    # Whether its report may show test accuracies: not if something is chosen by its runs.
+    shows_test: bool = True
     description: str = ""  # the docstring of its file, filled in by `load`
 
     def enumerate(self, budget: str | None = None) -> list[Run]:

@@ -12,7 +12,8 @@ accuracy on held-out training images.
 
 Label sets: boss:2 and boss:4, two of those that BOSS's authors picked by eye, x 4 repeats, all of
 them reported. No image of theirs is labeled in the tuning. Sets 6 and 7, most likely made with a
-look at test accuracies, are left out.
+look at test accuracies, are left out. A recipe that is changed after these runs were looked at
+needs other label sets, or a report of every version.
 
 Budgets: short is the recipe. paper runs it at 2^25 images a round, to show what its shortness
 costs. smoke shows on two CPU cores, in minutes, that it works; its accuracies mean nothing.

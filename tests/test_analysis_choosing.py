@@ -1,6 +1,7 @@
 """Choosing by held-out images: the reference, the differences, the signals; never a test number."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -12,8 +13,10 @@ from analysis import choosing
 from analysis.load import load
 from analysis.parts import Picture, Table
 from boss.store import Store
+from boss.study import load as load_study
 
 from .analysis_data import child_of, make_run, method_run, rows, write_store
+from .conftest import ROOT
 
 SETS = ("boss:0", "boss:1", "boss:3")
 
@@ -25,7 +28,7 @@ def scored(values, scope="short, cifar10, wrn-28-2, num_images = 64", **columns)
             "variant": variant, "candidate": f"{scope}; {variant}", "scope": scope,
             "label_set": label_set, "repeat": repeat, "run_id": f"{variant}{label_set}{repeat}",
             "held_out_percent": percent, "used_percent": 50.0, "num_predicted_classes": 5.0,
-            "minutes": 2.0, "round": 0, "departures": 1,
+            "minutes": 2.0, "round": 0, "options": "{}", **dict.fromkeys(choosing.CHANGED, 0),
         }
         for (variant, label_set, repeat), percent in values.items()
     )  # fmt: skip
@@ -47,15 +50,47 @@ LONGER = {
 def test_the_reference_is_what_was_tried_most():
     table = scored(LONGER | RECIPE | {("recipe", "fixmatch:1@10", 0): 10.0})
     assert choosing.reference_of(table).endswith("; recipe")
-    # As often: the one without a round, then the one nearest to FixMatch, then the first.
+    # As often: the one without a round.
     table = scored(LONGER | RECIPE)
-    assert choosing.reference_of(table).endswith("; longer")
-    assert choosing.reference_of(
-        table.assign(round=np.where(table["variant"] == "longer", 1, 0))
-    ).endswith("; recipe")
-    assert choosing.reference_of(
-        table.assign(departures=np.where(table["variant"] == "longer", 2, 1))
-    ).endswith("; recipe")
+    rounds = np.where(table["variant"] == "longer", 1, 0)
+    assert choosing.reference_of(table.assign(round=rounds)).endswith("; recipe")
+
+
+def test_of_those_tried_as_often_the_reference_is_the_center():
+    """Each candidate changes one thing of the recipe, an option or a setting; they come in any
+    order."""
+    names = ["lower", "longer", "recipe", "wider", "other"]
+    table = scored({(name, "boss:0", 0): 50.0 for name in names})
+    changes = {
+        "lower": {"options": '{"threshold": 0.9}'}, "longer": {"num_images": 1},
+        "wider": {"network": 1}, "other": {"algorithm": 1, "options": '{"warmup": true}'},
+    }  # fmt: skip
+    for name, fields in changes.items():
+        for column, value in fields.items():
+            table[column] = table[column].astype(object)
+            table.loc[table["variant"] == name, column] = value
+    table.loc[table["variant"] != "other", "options"] = [
+        json.dumps({"threshold": 0.9 if name == "lower" else 0.95}) for name in names[:-1]
+    ]
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 0, 4, 2, 3]):
+        assert choosing.reference_of(table.iloc[order]).endswith("; recipe")
+
+
+def test_the_recipe_is_the_reference_after_one_label_set(tmp_path):
+    study = load_study("tune_cifar10_fast", ROOT / "studies")
+    store = Store(tmp_path, "tune")
+    runs = [run for run in study.enumerate("short") if run.label_set == "boss:0"]
+    for run in runs:
+        row, tables = rows(dataclasses.replace(run, num_evaluations=2))
+        for step in tables["evaluations"]:
+            step["validation_accuracy"] = 0.5
+        tables = {n: [r | {"run_id": run.id} for r in t] for n, t in tables.items()}
+        parent = {"parent": run.parent and run.parent.id}
+        store.write(row | {"run_id": run.id} | parent, **tables)
+    table = choosing.scores(load(tmp_path, "tune"))
+    assert len(table) == len(runs) == 20
+    recipe = table.set_index("run_id").loc[runs[0].id, "candidate"]
+    assert choosing.reference_of(table) == recipe
 
 
 def test_differences_are_over_pairs_and_intervals_over_label_sets():

@@ -24,7 +24,7 @@ from analysis import report as report_module
 from analysis.report import Picture, Report, escape, report
 from analysis.saving import Saver
 from boss.errors import InputError
-from boss.store import OPTIONAL_TABLES, TABLES
+from boss.store import OPTIONAL_TABLES, TABLES, Store
 from boss.study import Comparison, Run
 
 from .analysis_data import (
@@ -622,3 +622,25 @@ def test_rows_hold_no_texts(tmp_path: Path) -> None:
         for name in table
     )
     assert isinstance(load.metrics(found)["group"].dtype, pd.CategoricalDtype)
+
+
+def test_a_study_by_which_something_is_chosen_shows_no_test_accuracy(tmp_path: Path) -> None:
+    store = Store(tmp_path, "synthetic")
+    for number in (0, 4):
+        for label_set in ("boss:0", "boss:1", "boss:3"):
+            row, more = rows(method_run(number, label_set, num_validation=5000))
+            for step in more["evaluations"]:
+                step["validation_accuracy"] = 0.4321
+            store.write(row, **more)
+    written = make_report(tmp_path, shows_test=False)
+    page = (written.folder / "report.md").read_text("utf-8")
+    sections = ["Choosing by held-out images", "Labeled images", "Settings"]
+    assert re.findall(r"^## \d+\. (.*)$", page, re.MULTILINE) == sections
+    assert "43.2" in page
+    percent = [f"{100 * value:.1f}" for value in store.read("runs")["last_accuracy"]]
+    for path in [written.folder / "report.md", *written.tables]:
+        text = path.read_text("utf-8")
+        assert "test_accuracy" not in text
+        assert "last_accuracy" not in text
+        assert not [value for value in percent if value in text], path
+    assert "runs.csv" not in names(written.tables)

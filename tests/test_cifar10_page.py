@@ -1,5 +1,6 @@
 """docs/cifar10.md and its script: every command is understood, the order is as told."""
 
+import math
 import os
 import re
 import shlex
@@ -10,9 +11,12 @@ import time
 
 import pytest
 
+from analysis import claims
+from analysis.comparison import records
+from analysis.overview import headlines
 from boss.cli import _parser, main
 from boss.designs import BUDGETS, FAST_FIRST, FAST_ROUND
-from boss.study import load
+from boss.study import Run, load, select, with_parents
 
 from .conftest import ROOT
 
@@ -71,6 +75,7 @@ def test_the_order_of_the_script_is_that_of_the_page(tmp_path):
     studies = [words[3] for words in first]
     told = re.findall(r"^\d\. `(\w+)`", PAGE, re.MULTILINE)
     assert list(dict.fromkeys(studies)) == told
+    assert only(first[1], "label_set") == ["boss:2", "boss:4", "boss:6", "boss:7"]
     assert only(first[1], "round") == ["0"]
     assert only(first[2], "round") == ["1"]
     assert [words[3] for words in made[-5:]] == ["fixmatch_table2"] * 5
@@ -86,7 +91,36 @@ def test_every_call_of_the_script_names_runs_that_exist(tmp_path):
         if (key := tuple(words[3 : words.index("--time-limit")])) not in seen:
             seen.add(key)
             assert main(words[2:]) == 0
-    assert len(seen) == 4 * 7 + 5
+    assert len(seen) == 4 * 8 + 5
+
+
+def test_what_the_script_runs_is_enough_for_the_readme_and_for_a_verdict_on_every_claim(tmp_path):
+    script("25", python=stub(tmp_path, "exit 0"))
+    runs: dict[str, dict[str, Run]] = {}
+    for words in calls(tmp_path):
+        conditions = [words[i + 1] for i, word in enumerate(words) if word == "--only"]
+        chosen = select(load(words[3], ROOT / "studies").enumerate("short"), conditions)
+        runs.setdefault(words[3], {}).update({run.id: run for run in with_parents(chosen)})
+    main_rows = {row["study"] for row in records(headlines()) if row["is_main"] == "yes"}
+    assert main_rows - runs.keys() == {"oneshot_cifar10_fast"}  # which is tuned first
+
+    def sets(study, start, **fields):
+        return {
+            r.label_set for r in runs[study].values() if r.label_set.startswith(start)
+            and all(getattr(r, k) == v for k, v in fields.items())
+        }  # fmt: skip
+
+    own = {f"boss:{k}" for k in range(6)}
+    for kind in ("fixmatch:", "boss:"):  # claims 1 to 4, 8: 6 sets, repeats
+        assert len(sets("oneshot_cifar10", kind, repeat=3)) == claims.MIN_SETS_OF_SHARE
+    for algorithm in ("fixmatch", "boss"):  # claim 5
+        assert own <= sets("boss_cifar10", "boss:", algorithm=algorithm, round=0)
+    assert own <= sets("boss_cifar10", "boss:", round=1)  # claim 7
+    full = [r for r in runs["boss_cifar10"].values() if r.algorithm == "supervised"]
+    assert len(full) >= claims.MIN_FULL
+    assert len(sets("prototypes_cifar10", "carlini:")) == 8  # claim 6
+    assert len(sets("prototypes_cifar10", "fixmatch:")) >= claims.MIN_SETS
+    assert len(sets("fixmatch_table2", "fixmatch:", augmentation="ctaugment")) == 5
 
 
 def test_the_script_really_prints_what_it_would_run():
@@ -101,7 +135,7 @@ def test_the_time_left_is_handed_on_and_ends_the_script(tmp_path):
     python = stub(tmp_path, "sleep 1.1")
     assert script("0", python=python).returncode == 0
     assert calls(tmp_path) == []
-    text = SCRIPT.read_text().replace("60 * $1", "$1")  # seconds, not minutes
+    text = SCRIPT.read_text().replace("60 * 10#$1", "$1")  # seconds, not minutes
     fast = ROOT / "studies/.test_seconds.sh"
     try:
         fast.write_text(text)
@@ -119,11 +153,12 @@ def test_failed_runs_do_not_stop_the_others_and_wrong_input_does(tmp_path):
     count = f"n=$(wc -l < {tmp_path}/calls)\n"
     done = script("25", python=stub(tmp_path, count + "((n != 2)) && exit 0 || exit 1"))
     assert done.returncode == 1
-    assert len(calls(tmp_path)) == 4 * 7 + 5
+    assert len(calls(tmp_path)) == 4 * 8 + 5
     (tmp_path / "calls").unlink()
     done = script("25", python=stub(tmp_path, count + "((n != 2)) && exit 0 || exit 2"))
     assert done.returncode == 2
     assert len(calls(tmp_path)) == 2
+    assert script("08", "--dry-run", "--only", "repeat=9").returncode == 2  # no octal number
     for wrong in ([], ["half"], ["-1"]):
         done = script(*wrong)
         assert done.returncode == 2
@@ -154,6 +189,8 @@ def test_what_the_page_says_of_the_short_budget():
     assert 5 * steps * 0.010 < 30 * 60
     assert (short["teacher_decay"], short["num_evaluations"]) == (0.995, 64)
     assert "1/164 of the" in PAGE
+    assert f"{math.ceil(2**21 / 30):,} shorter steps" in PAGE
+    assert 30 * (1 + 2 * 9) == 570
     assert round(steps / 200) == 164
     assert round(2**25 / 64 / 1000) == 524
     assert FAST_FIRST["algorithm"] == "boss"

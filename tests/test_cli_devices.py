@@ -121,8 +121,16 @@ def test_the_commit_is_dirty_if_code_has_changed_and_not_if_results_have(tmp_pat
     files["README.md"].write_text("2")
     (tmp_path / "new.txt").write_text("untracked")
     assert place.commit(tmp_path) == clean
+    (tmp_path / "boss/new.py").write_text("untracked, but found by its name")
+    assert place.commit(tmp_path) == f"{clean}-dirty"
+    (tmp_path / "boss/new.py").unlink()
+    assert place.commit(tmp_path) == clean
     files["boss/a.py"].write_text("2")
     assert place.commit(tmp_path) == f"{clean}-dirty"
+    # Its history is there, but cannot be read:
+    (tmp_path / ".git/HEAD").unlink()
+    assert place.commit(tmp_path, {}) == ""
+    assert place.commit(tmp_path, {"BOSS_COMMIT": "0" * 40}) == "0" * 40
 
 
 def test_a_copy_without_history_is_told_its_commit(tmp_path):

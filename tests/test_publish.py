@@ -252,7 +252,8 @@ def test_any_split_and_order_of_sources_gives_the_same_files(
             if number in compacted:
                 compact(source, "some.parquet")
         sources = [folder / str(number) for number in order]
-        for some in [sources] if at_once else [[source] for source in sources]:
+        # One by one, a child may come before its parent: it waits for that.
+        for some in [sources] if at_once else [*([source] for source in sources), sources]:
             publish(STUDY, some, folder / "to", predictions=predictions)
         assert files(folder / "to") == files(folder / "whole")
 
@@ -279,11 +280,11 @@ def test_of_a_run_in_two_sources_the_first_that_finished_is_taken(tmp_path):
 def test_what_the_target_has_is_not_replaced_by_what_finished_earlier(tmp_path):
     write(tmp_path / "to", [PARENT], last_accuracy=0.25)
     before = content(tmp_path / "to")
-    write(tmp_path / "a", [PARENT, CHILD], seed=1, finished_at="2019-01-01T00:00:00+00:00",
+    write(tmp_path / "a", [PARENT, OTHER], seed=1, finished_at="2019-01-01T00:00:00+00:00",
           last_accuracy=0.5)  # fmt: skip
     done = publish(STUDY, [tmp_path / "a"], tmp_path / "to", predictions="all")
     assert content(tmp_path / "to", [PARENT.id]) == before
-    assert ids(tmp_path / "to") == {PARENT.id, CHILD.id}
+    assert ids(tmp_path / "to") == {PARENT.id, OTHER.id}
     [warning] = done.warnings
     assert "last_accuracy 0.5 in" in warning
     assert done.sources[0].line().endswith("s: 2 finished, 1 new, 1 already there")
@@ -676,7 +677,7 @@ def test_a_full_disk_is_one_line_and_can_be_tried_again(parts, tmp_path, monkeyp
 def test_several_processes_publish_one_after_the_other(parts, tmp_path):
     sources = []
     for run in RUNS:
-        copy(parts, tmp_path / run.id, [run])
+        copy(parts, tmp_path / run.id, [one for one in (run.parent, run) if one])
         sources.append(tmp_path / run.id)
     errors = []
 
@@ -811,3 +812,47 @@ def test_refining_reads_what_was_published_with_the_last_predictions(tmp_path):
         refine(Store(tmp_path / "needed", "s"))
     oracle = refine(Store(tmp_path / "needed", "s"), rule="test-accuracy")
     assert oracle.lines() == refine(Store(tmp_path / "a", "s"), rule="test-accuracy").lines()
+
+
+def test_a_child_comes_with_the_training_that_picked_for_it_or_not_at_all(tmp_path):
+    """Store a has a parent, b another training of it and its child."""
+    write(tmp_path / "a", [PARENT], finished_at="2026-01-01T00:00:00+00:00", last_accuracy=0.5)
+    write(tmp_path / "b", [PARENT, CHILD], finished_at="2026-02-01T00:00:00+00:00")
+    for order in (("a", "b"), ("b", "a")):
+        to = tmp_path / "to" / order[0]
+        done = publish(STUDY, [tmp_path / name for name in order], to)
+        assert ids(to) == {PARENT.id}
+        assert Store(to, "s").read("runs")["last_accuracy"].tolist() == [0.5]
+        assert any(CHILD.id in line and "another training" in line for line in done.warnings)
+        # Nor when the parent is already there.
+        assert CHILD.id not in ids(to)
+        publish(STUDY, [tmp_path / "b"], to)
+        assert ids(to) == {PARENT.id}
+    # With the parent that is its own it comes.
+    publish(STUDY, [tmp_path / "b"], tmp_path / "own")
+    assert ids(tmp_path / "own") == {PARENT.id, CHILD.id}
+
+
+def test_a_child_without_any_parent_is_left_out_until_that_comes(tmp_path):
+    grandchild = made.child_of(CHILD, 2, num_evaluations=2)
+    write(tmp_path / "child", [CHILD, grandchild])
+    done = publish(STUDY, [tmp_path / "child"], tmp_path / "to")
+    assert ids(tmp_path / "to") == set()
+    assert len([line for line in done.warnings if line.startswith("left out")]) == 2
+    write(tmp_path / "parent", [PARENT])
+    done = publish(STUDY, [tmp_path / name for name in ("child", "parent")], tmp_path / "to")
+    assert ids(tmp_path / "to") == {PARENT.id, CHILD.id, grandchild.id}
+    assert done.warnings == []
+
+
+def test_only_one_budget(tmp_path):
+    smoke = dataclasses.replace(OTHER, budget="smoke")
+    write(tmp_path / "a", [PARENT])
+    write(tmp_path / "a", [smoke], commit="abc-dirty")
+    with pytest.raises(InputError, match="publish the others with --budget"):
+        publish(STUDY, [tmp_path / "a"], tmp_path / "to")
+    done = publish(STUDY, [tmp_path / "a"], tmp_path / "to", budget="short")
+    assert ids(tmp_path / "to") == {PARENT.id}
+    assert done.budgets == {"short": 1}
+    with pytest.raises(InputError, match="budget"):
+        publish(STUDY, [tmp_path / "a"], tmp_path / "to", budget="long")

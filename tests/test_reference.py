@@ -84,6 +84,7 @@ def test_the_report_is_made_from_the_committed_parquet(study, tmp_path, monkeypa
         comparisons=told.comparisons,
         reproduces=told.reproduces,
         description=told.description,
+        shows_test=told.shows_test,
     )
     committed = REFERENCE / study / "report"
     page = (committed / "report.md").read_text("utf-8")
