@@ -63,7 +63,8 @@ CAPTION = (
     "result. Median of the last 20: of the teacher's evaluations; runs with fewer use all. "
     "Published: mean ± deviation, or median (lowest to highest); -: no number is known; "
     f"{KNOWN_TEXT}. Images: labeled images seen, repetitions counted, in all trainings that a run "
-    "needs. Minutes: wall-clock time of these trainings, evaluation included, median over runs. "
+    "needs. Minutes: wall-clock time of these trainings on a GPU, evaluation included, median over "
+    "runs; those on a CPU are in the CSV file. "
     "What is marked smoke shows that it runs, and means nothing."
 )
 
@@ -464,8 +465,11 @@ def times_text(times: Sequence[float]) -> str:
 
 
 def minutes_text(row: Mapping[str, Any]) -> str:
-    """What a run took, and on what."""
+    """What a run took, and on which GPU; of a CPU only which, since its time is of no use
+    elsewhere."""
     if math.isnan(row["minutes"]):
         return "-"
+    if row["hardware"] == "CPU":
+        return f"on a CPU ({row['devices']})"
     minutes = f"{row['minutes']:.1f}" if row["minutes"] < 100 else f"{row['minutes']:,.0f}"
     return f"{minutes} {row['hardware']} minutes ({row['devices']})"

@@ -383,7 +383,7 @@ def test_minutes_include_the_runs_before(tmp_path: Path) -> None:
     )
     row = row_of(tmp_path, "boss_headline")
     assert (row["minutes"], row["num_trainings"], row["num_images"]) == (5.0, 2, 240_000)
-    assert row["minutes per run"] == "5.0 CPU minutes (cpu, 1 thread)"
+    assert row["minutes per run"] == "on a CPU (cpu, 1 thread)"
     assert row_of(tmp_path, "boss_balancing")["minutes"] == 1.0
 
 
@@ -413,7 +413,7 @@ def test_gpu_minutes_are_those_on_a_gpu(tmp_path: Path) -> None:
     gpu[parent.id] = {"seconds": 60.0, "device": "AMD EPYC", "threads": 2}
     write_store(tmp_path, [parent, child], study="boss_cifar10", changes=gpu)
     assert row_of(tmp_path, "boss_balancing")["minutes per run"] == (
-        "1.0 CPU minutes (AMD EPYC, 2 threads)"
+        "on a CPU (AMD EPYC, 2 threads)"
     )
     mixed = row_of(tmp_path, "boss_headline")
     assert mixed["hardware"] == "CPU and GPU"
