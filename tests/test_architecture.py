@@ -100,6 +100,10 @@ def test_the_wheel_works_in_an_empty_folder(wheel, tmp_path):
     for name in ("studies/oneshot_cifar10.py", "analysis/report.py"):
         assert f"boss/bundled/{name}" in names
     assert not any("/state/" in name or name.endswith(".pt") for name in names)
+    # The tables of the reference come along, not the pages that are made from them.
+    reference = [name for name in names if name.startswith("boss/bundled/reference/")]
+    assert {name.rpartition(".")[2] for name in reference} == {"parquet"}
+    assert len(reference) == len([*(ROOT / "results/reference").glob("*/*/*.parquet")])
 
     def command(*arguments):
         code = "import sys; from boss.cli import main; sys.exit(main())"
