@@ -233,15 +233,14 @@ def signals_text(numbers: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def differences_figure(table: pd.DataFrame, title: str) -> Figure:
+def differences_figure(table: pd.DataFrame, numbers: pd.DataFrame, title: str) -> Figure:
     """The held-out accuracy of every candidate minus that of the reference, in points.
 
     Args:
-        table: `scores` of one context.
+        table: `scores` of one context. numbers: `candidates` of it.
     """
     reference = reference_of(table)
     against = table[table["candidate"] == reference]
-    numbers = candidates(table)
     shown = numbers[(numbers["num_pairs"] > 0)].head(MAX_ROWS)
     names = {name: key for key, name in candidate_names(table, reference).items()}
     texts, more_width = row_names(list(shown["name"]), 60)
@@ -309,8 +308,8 @@ def parts(found: Results) -> list[Part]:
                     title,
                     "Held-out accuracy minus that of the reference, by label set and in the mean. "
                     f"{plural(len(block), 'run')}.",
-                    lambda block=block, title=title: (  # type: ignore[misc]
-                        differences_figure(block, title)
+                    lambda block=block, numbers=numbers, title=title: (  # type: ignore[misc]
+                        differences_figure(block, numbers, title)
                     ),
                 )
             )

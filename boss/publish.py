@@ -65,21 +65,23 @@ class Source:
     """Where runs come from.
 
     Attributes:
-        finished: number of its finished runs: those taken from it, those the target had, and those
-            taken from another source.
+        finished: number of its finished runs: new ones, taken from it; those already there, in the
+            target; those that came from elsewhere, another source; and those left out.
     """
 
     folder: Path
     finished: int
     new: int
     there: int
+    elsewhere: int
 
     def line(self) -> str:
         """For a person."""
-        elsewhere = self.finished - self.new - self.there
+        left_out = self.finished - self.new - self.there - self.elsewhere
         return (
             f"{self.folder}: {self.finished} finished, {self.new} new, {self.there} already there"
-            + (f", {elsewhere} from another source" if elsewhere else "")
+            + (f", {self.elsewhere} from another source" if self.elsewhere else "")
+            + (f", {left_out} left out" if left_out else "")
         )
 
 
@@ -180,7 +182,7 @@ class _Chosen:
     def copies_in(self, store: Store) -> set[str]:
         """The runs of which a store has the same training as the one that was chosen."""
         own = self.by_store[store]
-        return {i for i in own.keys() & self.rows.keys() if repr(own[i]) == repr(self.rows[i])}
+        return {i for i in own.keys() & self.rows.keys() if _is_same(own[i], self.rows[i])}
 
 
 def _plan(
@@ -238,12 +240,13 @@ def _plan(
 
 
 def _source(store: Store, chosen: _Chosen, had: Collection[str]) -> Source:
-    found = chosen.by_store[store]
+    found, new = chosen.by_store[store].keys(), chosen.runs_from(store)
     return Source(
         store.folder,
         finished=len(found),
-        new=len(chosen.runs_from(store)),
-        there=len(found.keys() & had),
+        new=len(new),
+        there=len(found & had),
+        elsewhere=len((found & chosen.rows.keys()) - new - {*had}),
     )
 
 
@@ -265,7 +268,8 @@ def _choose(
             candidates.setdefault(run_id, []).append((str(row["finished_at"]), repr(row), store))
     apart = []
     # Parents first: whether a child may come depends on the parent that was chosen.
-    for run_id in sorted(candidates, key=lambda run_id: _round(by_store, run_id)):
+    rounds = {i: int(by_store[found[0][2]][i]["round"]) for i, found in candidates.items()}
+    for run_id in sorted(candidates, key=lambda run_id: (rounds[run_id], run_id)):
         found = sorted(candidates[run_id], key=lambda candidate: candidate[:2])
         fit = [store for _, _, store in found if _has_parent(by_store[store], run_id, rows)]
         if fit:
@@ -278,20 +282,20 @@ def _choose(
     return _Chosen(dict(sorted(rows.items())), origins, by_store), sorted(apart)
 
 
-def _round(by_store: Mapping[Store, Mapping[str, _Row]], run_id: str) -> tuple[int, str]:
-    """A key that puts parents before their children."""
-    return next(int(rows[run_id]["round"]) for rows in by_store.values() if run_id in rows), run_id
-
-
 def _has_parent(store: Mapping[str, _Row], run_id: str, published: Mapping[str, _Row]) -> bool:
     """Whether a run has no parent, or that is published and, as far as the store tells, the very
     training that picked for it."""
     parent = store[run_id]["parent"]
     if not parent:
         return True
-    return parent in published and repr(store.get(parent, published[parent])) == repr(
-        published[parent]
+    return parent in published and (
+        parent not in store or _is_same(store[parent], published[parent])
     )
+
+
+def _is_same(one: _Row, other: _Row) -> bool:
+    """Whether two rows of a run are of the same training. As text, in which NaN equals NaN."""
+    return repr(one) == repr(other)
 
 
 def _whole_runs(store: Store, had: Collection[str]) -> dict[str, _Row]:

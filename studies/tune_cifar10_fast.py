@@ -39,8 +39,7 @@ OTHER_SETS = (
     "select:cifar10-kmeans-patches-class-centroid",
     *(f"fixmatch:{seed}@10" for seed in (1, 2, 3)),
 )
-CANDIDATES: tuple[dict[str, Any], ...] = (
-    {},  # the recipe
+CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
     {"num_images": 2**21},
     {"num_images": 2**19},
     {"learning_rate": 0.06},
@@ -72,7 +71,7 @@ def runs(budget: str) -> list[Run]:
 
     for axes in grid(label_set=LABEL_SETS):  # a whole comparison on one label set after the other
         first = add({}, **axes)
-        for changes in CANDIDATES[1:]:
+        for changes in CANDIDATES:
             add(changes, **axes)
         second = add({}, parent=first, **axes)
         for picks in PICKS:

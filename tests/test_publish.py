@@ -854,5 +854,6 @@ def test_only_one_budget(tmp_path):
     done = publish(STUDY, [tmp_path / "a"], tmp_path / "to", budget="short")
     assert ids(tmp_path / "to") == {PARENT.id}
     assert done.budgets == {"short": 1}
+    assert done.sources[0].line().endswith("s: 2 finished, 1 new, 0 already there, 1 left out")
     with pytest.raises(InputError, match="budget"):
         publish(STUDY, [tmp_path / "a"], tmp_path / "to", budget="long")
