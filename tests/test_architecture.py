@@ -87,6 +87,22 @@ def wheel(tmp_path_factory):
     return path
 
 
+def test_an_editable_installation_is_a_path_to_the_checkout(tmp_path):
+    """What `make test` installs: nothing is copied that could hide or outlive the checkout's."""
+    build = (
+        "import sys; from hatchling.build import build_editable; print(build_editable(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [path] = names
+        assert path.endswith(".pth")
+        assert archive.read(path).decode().split() == [str(ROOT)]
+
+
 def test_the_wheel_works_in_an_empty_folder(wheel, tmp_path):
     """Unpacked elsewhere and started there: studies, analysis and reference come along."""
     site, empty = tmp_path / "site", tmp_path / "empty"
