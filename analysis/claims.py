@@ -783,9 +783,10 @@ def balancing_cases(runs: pd.DataFrame, table: pd.DataFrame) -> list[Case]:
     methods = [balancing.BASELINE, *BOSS_METHODS]
     for family, method in itertools.product(POPULATIONS, BOSS_METHODS):
         block = of_family(runs, family)
-        rows, against = first_variant(block, method), first_variant(block, balancing.BASELINE)
-        if not (len(rows) and len(against)):
+        pair = nearest_variants(block, method, balancing.BASELINE)
+        if pair is None:
             continue
+        rows, against = pair
         name = f"{rows['variant'].iloc[0]} - {against['variant'].iloc[0]}"
         ours, theirs = (balancing.class_measures(of_runs(table, part)) for part in (rows, against))
         remark = other_settings(rows, against)
@@ -800,14 +801,35 @@ def balancing_cases(runs: pd.DataFrame, table: pd.DataFrame) -> list[Case]:
     return cases or without_runs(needs(what, there), BALANCING, FAILURES)
 
 
+def nearest_variants(
+    runs: pd.DataFrame, method: str, baseline: str
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The runs of one variant of each of two methods, as alike beside the balancing as can be.
+
+    Chosen by their settings alone, so that no result has a say in what is compared; of pairs that
+    are equally near, the first in the order of every table. None if a method was not run.
+    """
+    ours, theirs = (
+        [rows for _, rows in runs[runs["method"] == name].groupby("variant", sort=False)]
+        for name in (method, baseline)
+    )
+    pairs = itertools.product(ours, theirs)
+    return min(pairs, key=lambda pair: len(differing(*pair)), default=None)
+
+
 def other_settings(rows: pd.DataFrame, against: pd.DataFrame) -> str:
-    """In which hyperparameters a method of BOSS differs from FixMatch beside the balancing."""
+    """What a comparison of a method of BOSS with FixMatch is of, beside the balancing."""
+    names = differing(rows, against)
+    return f"not the balancing alone: also {', '.join(names)}" if names else ""
+
+
+def differing(rows: pd.DataFrame, against: pd.DataFrame) -> list[str]:
+    """In which hyperparameters a variant of BOSS differs from one of FixMatch, balancing aside."""
     ours, theirs = rows.iloc[0], against.iloc[0]
     names = [name for name in HYPERPARAMETERS if ours[name] != theirs[name]]
     first, second = (json.loads(one["options"]) for one in (ours, theirs))
     names += [name for name in first if first[name] != second.get(name, SAME_LOSS.get(name))]
-    names = [name for name in names if name not in BALANCING_OPTIONS]
-    return f"not the balancing alone: also {', '.join(names)}" if names else ""
+    return [name for name in names if name not in BALANCING_OPTIONS]
 
 
 def prototype_cases(runs: pd.DataFrame) -> list[Case]:

@@ -613,6 +613,24 @@ def test_planted_effects_are_found(tmp_path: Path) -> None:
     assert one(numbers, "7b")["remark"].startswith("fully supervised: ")
 
 
+def test_balancing_is_asked_of_the_pair_that_is_nearest(tmp_path: Path) -> None:
+    """Two settings of each method; the first of each method are not each other's nearest."""
+    runs = {}
+    for label_set, repeat in itertools.product(SETS[:3], range(2)):
+        for method, changes, accuracy in (
+            (0, {}, 0.5),  # FixMatch's settings
+            (0, {"batch_size": 32, "weight_decay": 8e-4}, 0.2),
+            (4, {"batch_size": 32, "weight_decay": 8e-4, "learning_rate": 0.05}, 0.6),
+            (4, {"batch_size": 16, "weight_decay": 2e-4, "learning_rate": 0.02}, 0.9),
+        ):
+            run = method_run(method, label_set, repeat=repeat, **changes)
+            runs[run] = accuracy
+    row = one(c.claims(write(tmp_path, runs)), "5a")
+    assert row["value"] == pytest.approx(40, abs=2)  # 0.6 - 0.2
+    assert "batch_size" not in row["remark"] and "weight_decay" not in row["remark"]
+    assert "learning_rate" in row["remark"]
+
+
 def test_effects_that_are_not_there_are_not_found(tmp_path: Path) -> None:
     numbers = c.claims(write(tmp_path, boss_runs(0.6, 0.6, 0.6, 0.9)))
     assert one(numbers, "5a")["verdict"] == c.OPEN
