@@ -22,6 +22,15 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power cuts are not tested, and waiting for the disk thousands of times takes minutes.
+
+    That files are flushed before they get their names is a test in test_store.py.
+    """
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return data.load("digits")

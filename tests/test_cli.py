@@ -322,14 +322,14 @@ def wait_for(condition, seconds=60):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    study_file(folder, steps=1500)
+    study_file(folder, steps=600)
     command("run", "mine.py", cwd=folder)
     return tables(folder / "results" / "mine")
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "SIGTERM to all"])
 def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, uninterrupted, how):
-    study_file(tmp_path, steps=1500)
+    study_file(tmp_path, steps=600)
     results = tmp_path / "results" / "mine"
     number = getattr(signal, how.split()[0])
     process = start_command("run", "mine.py", "--workers", "1", cwd=tmp_path)
@@ -337,7 +337,7 @@ def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, unint
     states = results / "state"
     finished = next((results / "runs").glob("*.parquet"))
     wait_for(lambda: any(p.name != finished.stem for p in states.glob("*")))
-    time.sleep(1)  # ... the second has begun
+    time.sleep(0.5)  # ... the second has begun
     if how.endswith("to all"):  # as batch systems and `timeout` do
         for each in [process, *psutil.Process(process.pid).children(recursive=True)]:
             each.send_signal(number)

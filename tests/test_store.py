@@ -1,6 +1,7 @@
 """Parquet tables: whole or absent, nothing lost, nothing counted twice."""
 
 import json
+import os
 
 import pandas as pd
 import pyarrow as pa
@@ -399,3 +400,23 @@ def test_a_run_that_stands_twice_in_a_part_is_not_counted_twice(tmp_path):
     pq.write_table(pa.concat_tables([rows, rows]), part)
     assert store.finished().empty
     assert "twice" in store.unreadable[part]
+
+
+def test_a_file_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Else a power cut may leave the name without the content."""
+    events, replace = [], os.replace
+
+    def flushed(file):
+        size = os.fstat(file).st_size
+        events.append(("flush", os.fstat(file).st_ino, size))
+
+    def renamed(old, new):
+        events.append(("rename", os.stat(old).st_ino, os.stat(old).st_size))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    path = tmp_path / "file"
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    number = path.stat().st_ino
+    assert events == [("flush", number, 3), ("rename", number, 3)]
