@@ -1,5 +1,7 @@
 """The command, as a person uses it."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -51,9 +54,29 @@ def start_command(*arguments, cwd, **kwargs):
 
 
 def command(*arguments, cwd, code=0):
+    """The command in this process: what it starts comes from a fork server that is there already.
+
+    That a process of its own does the same is for the tests that start one: `start_command`.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(cwd),
+        mock.patch.dict(os.environ, COLUMNS="200"),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            returned = main([*map(str, arguments)])
+        except SystemExit as end:
+            returned = end.code
+    assert returned == code, out.getvalue() + err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def command_in_a_process(*arguments, cwd):
     process = start_command(*arguments, cwd=cwd)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == code, out + err
+    assert process.returncode == 0, out + err
     return out, err
 
 
@@ -77,7 +100,7 @@ def assert_equal_tables(one, other):
 def smoke(tmp_path_factory):
     """`run oneshot_digits --budget smoke`, once for this file; do not change it."""
     folder = tmp_path_factory.mktemp("smoke")
-    out, err = command("run", "oneshot_digits", "--budget", "smoke", cwd=folder)
+    out, err = command_in_a_process("run", "oneshot_digits", "--budget", "smoke", cwd=folder)
     return folder, out, err
 
 
@@ -219,7 +242,7 @@ def test_run_report_and_run_again(smoke):
     out, _ = command("status", "oneshot_digits", "--budget", "smoke", cwd=folder)
     assert "8 finished" in out.splitlines()[-1]
 
-    out, _ = command("report", "oneshot_digits", cwd=folder)
+    out, _ = command_in_a_process("report", "oneshot_digits", cwd=folder)
     paths = [Path(line.strip()) for line in out.splitlines()[1:]]
     assert {p.suffix for p in paths} == {".csv", ".md", ".tex", ".png", ".pdf"}
     assert all((folder / p).stat().st_size > 0 for p in paths)
