@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from boss.methods import PUBLISHED_NUM_IMAGES
+from boss.store import YOUNGER_OPTIONS
 from boss.study import BUDGETS
 
 from . import balancing, prototypes, self_training, statistics, tables
@@ -829,6 +830,9 @@ def differing(rows: pd.DataFrame, against: pd.DataFrame) -> list[str]:
     names = [name for name in HYPERPARAMETERS if ours[name] != theirs[name]]
     first, second = (json.loads(one["options"]) for one in (ours, theirs))
     names += [name for name in first if first[name] != second.get(name, SAME_LOSS.get(name))]
+    # What FixMatch has alone, BOSS does as FixMatch does by default.
+    usual = YOUNGER_OPTIONS[balancing.BASELINE]
+    names += [name for name in usual if second.get(name, usual[name]) != usual[name]]
     return [name for name in names if name not in BALANCING_OPTIONS]
 
 

@@ -802,6 +802,8 @@ def test_other_settings_by_hand() -> None:
     assert c.other_settings(boss(average_over="used"), fixmatch).endswith(" average_over")
     both = boss(threshold=0.9).assign(momentum=2)
     assert c.other_settings(both, fixmatch) == "not the balancing alone: also momentum, threshold"
+    soft = fixmatch.assign(options=json.dumps({"threshold": 0.95, "labels": "soft"}))
+    assert c.other_settings(boss(), soft) == "not the balancing alone: also labels"
 
 
 # The tables
