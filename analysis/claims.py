@@ -807,15 +807,22 @@ def nearest_variants(
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """The runs of one variant of each of two methods, as alike beside the balancing as can be.
 
-    Chosen by their settings alone, so that no result has a say in what is compared; of pairs that
-    are equally near, the first in the order of every table. None if a method was not run.
+    Chosen by settings and by which runs there are alone, so that no result has a say in what is
+    compared: pairs with too few label sets in common come after all others; of those that are
+    equally near, the first in the order of every table. None if a method was not run.
     """
+
+    def rank(pair: tuple[pd.DataFrame, pd.DataFrame]) -> tuple[bool, int]:
+        places = [set(zip(rows["label_set"], rows["repeat"], strict=True)) for rows in pair]
+        num_common = len({label_set for label_set, _ in set.intersection(*places)})
+        return num_common < MIN_SETS, len(differing(*pair))
+
     ours, theirs = (
         [rows for _, rows in runs[runs["method"] == name].groupby("variant", sort=False)]
         for name in (method, baseline)
     )
     pairs = itertools.product(ours, theirs)
-    return min(pairs, key=lambda pair: len(differing(*pair)), default=None)
+    return min(pairs, key=rank, default=None)
 
 
 def other_settings(rows: pd.DataFrame, against: pd.DataFrame) -> str:
@@ -900,7 +907,7 @@ def self_training_cases(runs: pd.DataFrame, full: pd.DataFrame) -> list[Case]:
             rows = rows[rows["picks_per_class"] == rows["picks_per_class"].max()]
             rows = rows[rows["variant"] == rows["variant"].iloc[0]]
             parents = runs[runs["run_id"].isin(rows["parent"])]
-            basis = (fixmatch_or(of_family(runs, family), parents),)
+            basis = (fixmatch_or(of_family(runs[runs["round"] == 0], family), parents),)
             name = str(rows["variant"].iloc[0])
             theirs = self_training.yardstick_of(rows, full)
             cases += [

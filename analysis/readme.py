@@ -8,6 +8,7 @@ A block holds what is measured; what the numbers mean stands below it, written b
 """
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -55,10 +56,17 @@ def fill(page: Path, results: Path) -> list[str]:
     after = "\n".join(lines).encode()
     if after != before:
         try:
-            write_atomically(page, lambda path: path.write_bytes(after))
+            write_atomically(page, lambda path: _write_like(page, path, after))
         except OSError as error:
             raise InputError(f"cannot write {page}: {error.strerror}") from error
     return list(found.values())
+
+
+def _write_like(page: Path, path: Path, content: bytes) -> None:
+    """Write a file that may be read and written by those who may read and write the page."""
+    path.touch(mode=0o600)
+    shutil.copymode(page, path)
+    path.write_bytes(content)
 
 
 def blocks(lines: Sequence[str], page: Path) -> dict[int, str]:

@@ -53,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, say) has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:  # a name that is too long, say
+        if error.filename is None:
+            raise
+        print(f"{PROGRAM}: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -279,7 +284,7 @@ def _share(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
     if not text or not match:
         raise argparse.ArgumentTypeError(f"use a duration such as 90s, 25m or 1h30m, not {text!r}")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -384,13 +389,6 @@ def _run(arguments: argparse.Namespace) -> int:
         commit=place.commit(),
     )
     place.execution_of(where)
-    if not where.commit or where.commit.endswith("-dirty"):
-        state = "has changes" if where.commit else "is not known (see BOSS_COMMIT)"
-        print(
-            f"{PROGRAM}: warning: the git commit of this code {state}: `{PROGRAM} publish` will"
-            " refuse what is trained now",
-            file=sys.stderr,
-        )
     fingerprints, labels = in_child(_check, runs, where)
 
     where = dataclasses.replace(where, fingerprints=fingerprints)
@@ -409,6 +407,13 @@ def _run(arguments: argparse.Namespace) -> int:
                 f" kept ({without[0]}, for one): remove their files in runs/ to train them again",
                 file=sys.stderr,
             )
+    if not where.commit or where.commit.endswith("-dirty"):
+        state = "has changes" if where.commit else "is not known (see BOSS_COMMIT)"
+        print(
+            f"{PROGRAM}: warning: the git commit of this code {state}: `{PROGRAM} publish` will"
+            " refuse what is trained now",
+            file=sys.stderr,
+        )
     where_to = place.describe_devices(devices, place.mps_is_running())
     _say(f"{study.name}: {_cost(runs)}")
     _say(f"{len(done)} finished before, {len(waiting)} to do, on {where_to}")

@@ -54,6 +54,7 @@ NETWORKS = ("last", "best_test")  # in the order in which predictions are stored
 CHECKED_BY = ("dataset_fingerprint", "device", "versions", "commit", "finished_at")
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 LOCK_SECONDS = 60.0  # how long to wait for another process that publishes
+MAX_ATTEMPTS = 100  # to make the file of the lock, which others remove
 GROUP_ROWS = 2**20  # rows of a row group
 LEVEL = 15  # of zstd: 19 saves another 2% and takes four times as long
 
@@ -137,27 +138,32 @@ def publish(
 
     Raises:
         InputError: a source has no store of the study; new runs cannot be checked; several data
-            sets or label sets have one name; a file of the target is damaged, or cannot be written;
-            or another process publishes there.
+            sets or label sets have one name; a file of the target is damaged, missing beside the
+            others, or cannot be written; or another process publishes there.
     """
     choose(predictions, PREDICTIONS, what="choice of predictions")
     target = Store(to, study.name)
-    others = [source for source in sources if Path(source).resolve() != Path(to).resolve()]
-    stores = [Store(source, study.name) for source in others]
-    for store in stores:
+    # Each folder once, by whatever name; and what is the target itself is no source.
+    stores = {_real(store): store for store in (Store(source, study.name) for source in sources)}
+    stores.pop(_real(target), None)
+    for store in stores.values():
         if not store.folder.is_dir():
             raise InputError(f"no results in {store.folder}")
     if budget is not None:
         choose(budget, dict.fromkeys(BUDGETS), what="budget")
     if dry_run:
-        return _plan(study, target, stores, predictions, budget).published
+        return _plan(study, target, [*stores.values()], predictions, budget).published
     with _locked(target.folder):
-        plan = _plan(study, target, stores, predictions, budget)
+        plan = _plan(study, target, [*stores.values()], predictions, budget)
         try:
             _carry_out(plan, target.folder)
         except OSError as error:
             raise _unwritable(target.folder, error) from error
     return plan.published
+
+
+def _real(store: Store) -> Path:
+    return store.folder.resolve()
 
 
 @dataclass(frozen=True)
@@ -201,8 +207,9 @@ def _plan(
         if any(map(len, rows)):
             contents[table] = _encoded(table, rows)
 
-    warnings = [*_differences(chosen), *apart]
+    warnings = [*_differences(chosen), *apart, *_refuse_losses(chosen, target)]
     for store in stores:
+        warnings += _incomplete(store)
         warnings += [f"left out: cannot read {p} ({why})" for p, why in store.unreadable.items()]
     had = chosen.by_store[target]
     new = chosen.rows.keys() - had.keys()
@@ -237,6 +244,49 @@ def _plan(
         if not _holds(target.folder / table / FILE, content)
     }
     return _Plan(published, changed, stale, folded)
+
+
+def _incomplete(store: Store) -> list[str]:
+    """The runs of a source that lack rows, where no damaged file explains it, for a person."""
+    whole = set(store.finished()["run_id"])
+    lacking = set(store.read("runs", columns=["run_id"])["run_id"]) - whole
+    damaged = {path.stem for path in store.unreadable}
+    if not all(map(RUN_ID.fullmatch, damaged)):  # a file of many runs
+        return []
+    return [
+        f"left out: {run_id} in {store.folder}: it is named in runs/, but rows of it are missing"
+        for run_id in sorted(lacking - damaged)
+    ]
+
+
+def _refuse_losses(chosen: _Chosen, target: Store) -> list[str]:
+    """What is dropped of the files of the target, for a person; refuse if it may be a loss.
+
+    `runs` is written last: its file names no run that had not all of its rows, so if one lacks
+    some, a file has gone. Where it is missing itself nothing tells a crash of the first publishing
+    from a loss.
+    """
+    named = {
+        table: _runs_in(path, target)
+        for table in TABLES
+        if (path := target.folder / table / FILE).exists()
+    }
+    lost = named.get("runs", set()) - chosen.rows.keys()
+    if lost:
+        there = {table: target.runs_in(table, lost) for table in TABLES}
+        tables = [t for t in TABLES if t not in OPTIONAL_TABLES and lost - there[t]]
+        raise InputError(
+            f"{target.folder / 'runs' / FILE} names {len(lost)} runs that lack rows in"
+            f" {', '.join(tables)}: restore the files there, or publish sources that have them"
+        )
+    dropped = set[str]().union(*named.values()) - chosen.rows.keys()
+    if dropped and "runs" not in named:
+        raise InputError(
+            f"{target.folder} has rows of {len(dropped)} runs that runs/{FILE} is to name, which is"
+            f" missing: restore it, publish sources that have them, or remove"
+            f" {', '.join(f'{table}/{FILE}' for table in named)}"
+        )
+    return [f"dropped: rows of {len(dropped)} runs that were never published whole"] * bool(dropped)
 
 
 def _source(store: Store, chosen: _Chosen, had: Collection[str]) -> Source:
@@ -446,7 +496,10 @@ def _runs_in(path: Path, target: Store) -> set[str]:
             return set(pc.unique(pq.ParquetFile(path).read(["run_id"])["run_id"]).to_pylist())
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0]
-    raise InputError(f"cannot read {path} ({reason}): restore it, or remove it")
+    raise InputError(
+        f"cannot read {path} ({reason}): restore it, or remove it and publish sources that"
+        " have its runs"
+    )
 
 
 def _holds(path: Path, content: pa.Buffer) -> bool:
@@ -514,14 +567,21 @@ def _locked(folder: Path) -> Iterator[None]:
 def _lock(path: Path) -> filelock.BaseFileLock:
     """The lock, held on the file of this name: who had it before has removed its own."""
     deadline = time.monotonic() + LOCK_SECONDS
+    attempts = 0
     while True:
         lock = filelock.FileLock(path)
-        with contextlib.suppress(FileNotFoundError):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             file = path.stat()
             lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=0.05)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(file, path.stat()):
-                    return lock
-            lock.release()
+        except FileNotFoundError:  # removed by who had the lock, or not to be made at all
+            attempts += 1
+            if attempts == MAX_ATTEMPTS:
+                raise
+            time.sleep(0.02)
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(file, path.stat()):
+                return lock
+        lock.release()

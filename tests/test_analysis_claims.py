@@ -631,6 +631,27 @@ def test_balancing_is_asked_of_the_pair_that_is_nearest(tmp_path: Path) -> None:
     assert "learning_rate" in row["remark"]
 
 
+def test_a_nearer_variant_without_common_label_sets_is_not_asked(tmp_path: Path) -> None:
+    runs = boss_runs(0.15, 0.4, 0.9, 0.9)
+    settings = method_run(4).as_dict()
+    alike = {name: settings[name] for name in ("batch_size", "unlabeled_ratio", "learning_rate")}
+    stray = method_run(0, SETS[0], repeat=7, weight_decay=settings["weight_decay"], **alike)
+    row = one(c.claims(write(tmp_path, runs | {stray: 0.3})), "5a")
+    assert (row["verdict"], row["num_label_sets"]) == (c.HOLDS, 3)
+
+
+def test_children_are_not_the_fixmatch_that_has_learned(tmp_path: Path) -> None:
+    """What self-training has spoiled is no reason not to test it."""
+    runs = {
+        run: 0.1 if run.parent and run.pick_labels == "pseudo" else accuracy
+        for run, accuracy in boss_runs(0.6, 0.8, 0.1, 0.9).items()
+        if run.parent or run.algorithm != "fixmatch"
+    }
+    row = one(c.claims(write(tmp_path, runs)), "7a")
+    assert row["verdict"] == c.FAILS
+    assert row["value"] == pytest.approx(-70, abs=2)
+
+
 def test_effects_that_are_not_there_are_not_found(tmp_path: Path) -> None:
     numbers = c.claims(write(tmp_path, boss_runs(0.6, 0.6, 0.6, 0.9)))
     assert one(numbers, "5a")["verdict"] == c.OPEN

@@ -624,6 +624,16 @@ def test_a_page_that_cannot_be_read(blocks: list[str], tmp_path: Path) -> None:
         readme.fill(tmp_path / "page.md", Path("results"))
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_a_page_keeps_its_permissions(blocks: list[str], tmp_path: Path, mode: int) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    page.chmod(mode)
+    readme.fill(page, Path("results"))
+    assert page.read_text() == FILLED
+    assert page.stat().st_mode & 0o777 == mode
+
+
 def test_a_link_to_a_page_stays_one(blocks: list[str], tmp_path: Path) -> None:
     (tmp_path / "real.md").write_text(PAGE)
     (tmp_path / "page.md").symlink_to("real.md")

@@ -184,13 +184,34 @@ def test_the_command_says_what_it_did(parts, tmp_path, monkeypatch, capsys):
     assert out.splitlines() == [
         "results/s: 3 finished, 0 new, 3 already there",
         "more/s: 5 finished, 3 new, 2 already there",
-        "more/s: 5 finished, 0 new, 2 already there, 3 from another source",
         f"results/reference/s: 6 runs (6 short), {size:,} -> {after:,} bytes",
     ]
     assert err == ""
     assert networks(Path("results/reference")) == NEEDED
     assert main(["publish", "s.py", "--results", "more", "--predictions", "all"]) == 0
     assert len(networks(Path("results/reference"))) == 2 * len(RUNS)
+
+
+def test_one_folder_by_several_names_is_one_source(parts, tmp_path):
+    copy(parts, tmp_path / "a", RUNS)
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "s").symlink_to("../a/s")
+    sources = [tmp_path / name for name in ("a", "a", "link", "b")]
+    [source] = publish(STUDY, sources, tmp_path / "to").sources
+    assert (source.new, source.elsewhere) == (len(RUNS), 0)
+    # Nor is the target one, by whatever name.
+    assert publish(STUDY, [tmp_path / "b"], tmp_path / "link").sources == []
+
+
+def test_several_sources_of_a_run_are_told(parts, tmp_path):
+    for name, runs in (("a", RUNS[:3]), ("b", RUNS[1:])):
+        copy(parts, tmp_path / name, runs)
+    done = publish(STUDY, [tmp_path / "a", tmp_path / "b"], tmp_path / "to")
+    assert [source.line().partition(": ")[2] for source in done.sources] == [
+        "3 finished, 3 new, 0 already there",
+        "5 finished, 3 new, 0 already there, 2 from another source",
+    ]
 
 
 def test_the_command_names_the_choices():
@@ -482,6 +503,74 @@ def test_nothing_is_written_over_a_damaged_file_of_the_target(parts, tmp_path, t
     assert files(tmp_path) == before
 
 
+@pytest.mark.parametrize("table", ["evaluations", "class_evaluations", "labeled_images"])
+def test_a_missing_file_of_the_target_is_no_reason_to_drop_its_runs(parts, tmp_path, table):
+    copy(parts, tmp_path / "a", [PARENT, RATED])
+    copy(parts, tmp_path / "b", [OTHER])
+    to = tmp_path / "to"
+    publish(STUDY, [tmp_path / "a"], to)
+    whole = content(to)
+    (to / "s" / table / FILE).unlink()
+    before = files(to)
+    if table in OPTIONAL_TABLES:  # stores without these are whole
+        publish(STUDY, [], to)
+        assert ids(to) == {PARENT.id, RATED.id}
+        return
+    for sources in ([], [tmp_path / "b"]):
+        with pytest.raises(InputError, match=f"names 2 runs that lack rows in {table}: restore"):
+            publish(STUDY, sources, to)
+        assert files(to) == before
+    publish(STUDY, [tmp_path / "a"], to)
+    assert content(to) == whole
+
+
+def test_without_the_file_of_runs_the_other_files_stay(parts, tmp_path):
+    copy(parts, tmp_path / "a", [PARENT, RATED])
+    copy(parts, tmp_path / "b", [OTHER])
+    to = tmp_path / "to"
+    publish(STUDY, [tmp_path / "a"], to)
+    result = files(to)
+    (to / "s" / "runs" / FILE).unlink()
+    before = files(to)
+    for sources in ([], [tmp_path / "b"]):
+        with pytest.raises(InputError, match=r"rows of 2 runs that runs/.* is missing: restore it"):
+            publish(STUDY, sources, to)
+        assert files(to) == before
+    publish(STUDY, [tmp_path / "a"], to)
+    assert files(to) == result
+
+
+def test_rows_that_a_crash_left_are_dropped_with_a_word(parts, tmp_path):
+    to = tmp_path / "to"
+    copy(parts, tmp_path / "a", [RATED])
+    copy(parts, tmp_path / "b", [RATED, OTHER])
+    publish(STUDY, [tmp_path / "a"], to)
+    result = files(to)
+    publish(STUDY, [tmp_path / "b"], tmp_path / "later")
+    shutil.copy(tmp_path / "later" / "s" / "evaluations" / FILE, to / "s" / "evaluations" / FILE)
+    done = publish(STUDY, [], to)
+    assert done.warnings == ["dropped: rows of 1 runs that were never published whole"]
+    assert files(to) == result
+
+
+def test_a_run_of_a_source_that_lacks_a_part_is_named(parts, tmp_path):
+    copy(parts, tmp_path / "a", [PARENT, RATED])
+    (tmp_path / "a" / "s" / "evaluations" / f"{RATED.id}.parquet").unlink()
+    done = publish(STUDY, [tmp_path / "a"], tmp_path / "to")
+    assert ids(tmp_path / "to") == {PARENT.id}
+    assert done.warnings == [
+        f"left out: {RATED.id} in {tmp_path}/a/s: it is named in runs/, but rows of it are missing"
+    ]
+
+
+def test_a_lock_that_cannot_be_made_is_not_waited_for(parts, tmp_path):
+    """A link to nowhere: making the file fails as if its folder had just been removed."""
+    (tmp_path / "to" / "s" / "state").mkdir(parents=True)
+    (tmp_path / "to" / "s" / "state" / "publish.lock").symlink_to("nowhere/at all")
+    with pytest.raises(InputError, match="cannot write results to"):
+        publish(STUDY, [parts], tmp_path / "to")
+
+
 def test_parts_of_unfinished_runs_stay_until_the_run_comes(parts, tmp_path):
     """Somebody may be writing them."""
     copy(parts, tmp_path / "a", [OTHER])
@@ -614,9 +703,15 @@ def test_a_crash_at_any_moment_loses_nothing_and_counts_nothing_twice(parts, tmp
         if count % 3 == 0:  # another crash on the way of repairing it
             crash_at(1 + 7 * count % 20, [parts], to)
         elif count % 3 == 1:  # what is there needs no source
-            found = ids(to)
-            publish(STUDY, [], to)
-            assert ids(to) == found
+            found, left = ids(to), files(to)
+            if any(name.endswith(FILE) for name in left) and f"s/runs/{FILE}" not in left:
+                # Or has a file gone?
+                with pytest.raises(InputError, match=f"runs/{FILE} is to name, which is missing"):
+                    publish(STUDY, [], to)
+                assert files(to) == {n: c for n, c in left.items() if "lock" not in n}
+            else:
+                publish(STUDY, [], to)
+                assert ids(to) == found
         publish(STUDY, [parts], to)
         assert files(to) == result
         shutil.rmtree(to)
