@@ -32,7 +32,7 @@ from .tables import (
 Floats = NDArray[np.float64]
 
 BUCKETS = r"carlini:(\d+)"  # 0: outliers ... 7: most prototypical
-ROWS_PER_PAGE = 16  # of a contact sheet
+ROWS_PER_PAGE = 16  # of a contact sheet, more where one label set has more
 MAX_PER_CLASS = 5  # images; label sets with more are not drawn
 MAX_CLASSES = 20  # columns
 
@@ -289,6 +289,17 @@ def sheet_rows(images: pd.DataFrame) -> pd.DataFrame:
     return images.assign(row=[numbers[key] for key in keys])
 
 
+def sheet_pages(rows: pd.DataFrame) -> "pd.Series[int]":
+    """The page of every image of `sheet_rows`: no label set is torn apart."""
+    page, num_rows, pages = 0, 0, {}
+    for name, count in rows.groupby("label_set", sort=False)["row"].nunique().items():
+        if num_rows and num_rows + count > ROWS_PER_PAGE:
+            page, num_rows = page + 1, 0
+        pages[name] = page
+        num_rows += count
+    return rows["label_set"].map(pages)
+
+
 def sheet_figure(images: pd.DataFrame, classes: list[str], title: str, subtitle: str) -> Figure:
     """The labeled images: a row per label set, a column per class, the position below.
 
@@ -453,7 +464,7 @@ def sheet_parts(found: Results) -> tuple[list[Part], list[str]]:
         left_out = sorted(wanted - drawn, key=natural)
         if left_out:
             note += f" Without pictures or too large: {', '.join(left_out)}."
-        pages = rows["row"] // ROWS_PER_PAGE
+        pages = sheet_pages(rows)
         for page in range(int(pages.max()) + 1):
             part = rows[pages == page]
             counts = counts_text(runs[runs["label_set"].isin(part["label_set"])])

@@ -160,6 +160,15 @@ def test_sheet_rows_by_hand() -> None:
     ]
 
 
+def test_no_label_set_is_torn_apart_by_a_page() -> None:
+    sets = {f"s{i}": ["cat", "dog"] for i in range(15)}
+    sets |= {"three rows": ["cat", "cat", "dog", "cat"], "one row": ["dog"]}
+    rows = prototypes.sheet_rows(labeled(sets))
+    pages = prototypes.sheet_pages(rows)
+    found = {(name, page) for name, page in zip(rows["label_set"], pages, strict=True)}
+    assert found == {(f"s{i}", 0) for i in range(15)} | {("three rows", 1), ("one row", 1)}
+
+
 def test_the_sheet_shows_every_image_at_its_place(tmp_path: Path) -> None:
     label_sets = [*(f"fixmatch:{i}@10" for i in range(17)), "fixmatch:0@20", "fixmatch:0@90"]
     write_store(tmp_path, [make_run(label_set=s) for s in label_sets] + [full_run()])
