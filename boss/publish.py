@@ -144,26 +144,23 @@ def publish(
     choose(predictions, PREDICTIONS, what="choice of predictions")
     target = Store(to, study.name)
     # Each folder once, by whatever name; and what is the target itself is no source.
-    stores = {_real(store): store for store in (Store(source, study.name) for source in sources)}
-    stores.pop(_real(target), None)
-    for store in stores.values():
+    folders = {store.folder.resolve(): store for store in (Store(s, study.name) for s in sources)}
+    folders.pop(target.folder.resolve(), None)
+    stores = [*folders.values()]
+    for store in stores:
         if not store.folder.is_dir():
             raise InputError(f"no results in {store.folder}")
     if budget is not None:
         choose(budget, dict.fromkeys(BUDGETS), what="budget")
     if dry_run:
-        return _plan(study, target, [*stores.values()], predictions, budget).published
+        return _plan(study, target, stores, predictions, budget).published
     with _locked(target.folder):
-        plan = _plan(study, target, [*stores.values()], predictions, budget)
+        plan = _plan(study, target, stores, predictions, budget)
         try:
             _carry_out(plan, target.folder)
         except OSError as error:
             raise _unwritable(target.folder, error) from error
     return plan.published
-
-
-def _real(store: Store) -> Path:
-    return store.folder.resolve()
 
 
 @dataclass(frozen=True)
@@ -207,28 +204,29 @@ def _plan(
         if any(map(len, rows)):
             contents[table] = _encoded(table, rows)
 
-    warnings = [*_differences(chosen), *apart, *_refuse_losses(chosen, target)]
+    runs_of = {
+        path: _runs_in(path, target) for table in TABLES for path in parts_in(target.folder / table)
+    }
+    warnings = [*_differences(chosen), *apart, *_refuse_losses(chosen, target, runs_of)]
     for store in stores:
-        warnings += _incomplete(store)
+        warnings += _incomplete(store, chosen.by_store[store].keys())
         warnings += [f"left out: cannot read {p} ({why})" for p, why in store.unreadable.items()]
     had = chosen.by_store[target]
     new = chosen.rows.keys() - had.keys()
     before, left = 0, 0
     stale: list[Path] = []
     folded: list[Path] = []
-    for table in TABLES:
-        for path in parts_in(target.folder / table):
-            before += path.stat().st_size
-            runs = _runs_in(path, target)
-            if path.name == FILE and table in contents:
-                continue  # it is replaced
-            if path.name == FILE or runs <= new:
-                stale.append(path)
-            elif runs & had.keys():
-                folded.append(path)
-            else:
-                left += path.stat().st_size
-                warnings.append(f"left as it is: {path}, of a run that has not finished")
+    for path, runs in runs_of.items():
+        before += path.stat().st_size
+        if path.name == FILE and path.parent.name in contents:
+            continue  # it is replaced
+        if path.name == FILE or runs <= new:
+            stale.append(path)
+        elif runs & had.keys():
+            folded.append(path)
+        else:
+            left += path.stat().st_size
+            warnings.append(f"left as it is: {path}, of a run that has not finished")
     counts = Counter(str(row["budget"]) for row in chosen.rows.values())
     published = Published(
         folder=target.folder,
@@ -246,10 +244,9 @@ def _plan(
     return _Plan(published, changed, stale, folded)
 
 
-def _incomplete(store: Store) -> list[str]:
+def _incomplete(store: Store, whole: Collection[str]) -> list[str]:
     """The runs of a source that lack rows, where no damaged file explains it, for a person."""
-    whole = set(store.finished()["run_id"])
-    lacking = set(store.read("runs", columns=["run_id"])["run_id"]) - whole
+    lacking = set(store.read("runs", columns=["run_id"])["run_id"]) - set(whole)
     damaged = {path.stem for path in store.unreadable}
     if not all(map(RUN_ID.fullmatch, damaged)):  # a file of many runs
         return []
@@ -259,18 +256,14 @@ def _incomplete(store: Store) -> list[str]:
     ]
 
 
-def _refuse_losses(chosen: _Chosen, target: Store) -> list[str]:
+def _refuse_losses(chosen: _Chosen, target: Store, runs_of: Mapping[Path, set[str]]) -> list[str]:
     """What is dropped of the files of the target, for a person; refuse if it may be a loss.
 
     `runs` is written last: its file names no run that had not all of its rows, so if one lacks
     some, a file has gone. Where it is missing itself nothing tells a crash of the first publishing
     from a loss.
     """
-    named = {
-        table: _runs_in(path, target)
-        for table in TABLES
-        if (path := target.folder / table / FILE).exists()
-    }
+    named = {path.parent.name: runs for path, runs in runs_of.items() if path.name == FILE}
     lost = named.get("runs", set()) - chosen.rows.keys()
     if lost:
         there = {table: target.runs_in(table, lost) for table in TABLES}

@@ -503,6 +503,15 @@ def test_nothing_is_written_over_a_damaged_file_of_the_target(parts, tmp_path, t
     assert files(tmp_path) == before
 
 
+def assert_refused(attempts, to, message):
+    """Publishing from these sources, one attempt after the other, says so and changes no file."""
+    before = files(to)
+    for sources in attempts:
+        with pytest.raises(InputError, match=message):
+            publish(STUDY, sources, to)
+        assert files(to) == before
+
+
 @pytest.mark.parametrize("table", ["evaluations", "class_evaluations", "labeled_images"])
 def test_a_missing_file_of_the_target_is_no_reason_to_drop_its_runs(parts, tmp_path, table):
     copy(parts, tmp_path / "a", [PARENT, RATED])
@@ -511,15 +520,12 @@ def test_a_missing_file_of_the_target_is_no_reason_to_drop_its_runs(parts, tmp_p
     publish(STUDY, [tmp_path / "a"], to)
     whole = content(to)
     (to / "s" / table / FILE).unlink()
-    before = files(to)
     if table in OPTIONAL_TABLES:  # stores without these are whole
         publish(STUDY, [], to)
         assert ids(to) == {PARENT.id, RATED.id}
         return
-    for sources in ([], [tmp_path / "b"]):
-        with pytest.raises(InputError, match=f"names 2 runs that lack rows in {table}: restore"):
-            publish(STUDY, sources, to)
-        assert files(to) == before
+    message = f"names 2 runs that lack rows in {table}: restore"
+    assert_refused([[], [tmp_path / "b"]], to, message)
     publish(STUDY, [tmp_path / "a"], to)
     assert content(to) == whole
 
@@ -531,11 +537,8 @@ def test_without_the_file_of_runs_the_other_files_stay(parts, tmp_path):
     publish(STUDY, [tmp_path / "a"], to)
     result = files(to)
     (to / "s" / "runs" / FILE).unlink()
-    before = files(to)
-    for sources in ([], [tmp_path / "b"]):
-        with pytest.raises(InputError, match=r"rows of 2 runs that runs/.* is missing: restore it"):
-            publish(STUDY, sources, to)
-        assert files(to) == before
+    message = r"rows of 2 runs that runs/.* is missing: restore it"
+    assert_refused([[], [tmp_path / "b"]], to, message)
     publish(STUDY, [tmp_path / "a"], to)
     assert files(to) == result
 
