@@ -27,9 +27,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from boss.errors import InputError
-from boss.methods import DEFAULTS, method_name
-from boss.store import YOUNGER_OPTIONS, Store
-from boss.study import Run
+from boss.results.read import Store
+from boss.results.schema import YOUNGER_OPTIONS
+from boss.study.methods import DEFAULTS, method_name
+from boss.study.run import Run
 
 # Always part of the name of an experiment; the others are named only where they differ.
 EXPERIMENT = ["budget", "dataset", "network"]

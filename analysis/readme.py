@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 
 from boss.errors import InputError, choose
-from boss.store import write_atomically
+from boss.results.write import write_atomically
 
 from . import statistics
 from .load import RANDOM, Results, load
-from .overview import of_largest_budget, of_one_group, overview, overview_text
-from .self_training import children
+from .sections.overview import of_largest_budget, of_one_group, overview, overview_text
+from .sections.self_training import children
 from .tables import interval, number, plus_minus, signed, signed_interval
 
 START = re.compile(r"<!-- results: (.*?) -->")
@@ -186,7 +186,7 @@ def of_boss_digits(results: Path) -> str:
     )
 
 
-# Names and settings (algorithm or method, augmentation) in the order of boss.designs.ALGORITHMS.
+# Names and settings (algorithm or method, augmentation) in the order of the designs.
 ALGORITHMS = {
     "Supervised (baseline)": ("supervised", "randaugment"),
     "Pi-Model": ("pi_model", "randaugment"),

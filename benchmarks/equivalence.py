@@ -32,10 +32,10 @@ from scipy import stats
 
 from boss import data
 from boss.data.label_sets import resolve
-from boss.perform import start_run, train_config, training_data
-from boss.study import Run
-from boss.train import train
-from boss.training import Training, TrainingData
+from boss.study.run import Run
+from boss.training.loop import train
+from boss.training.state import Training, TrainingData
+from boss.workers.build import start_run, train_config, training_data
 
 # (name, precision, execution); the first is the reference.
 CPU_WAYS = (

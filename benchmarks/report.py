@@ -24,10 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from boss.methods import METHODS
-from boss.publish import publish
-from boss.store import TABLES, part_style
-from boss.study import Run, Study
+from boss.results.publish import publish
+from boss.results.schema import TABLES
+from boss.results.write import part_style
+from boss.study.methods import METHODS
+from boss.study.run import Run
+from boss.study.study import Study
 
 STUDY = "benchmark"
 NUM_LABEL_SETS, NUM_CLASSES, NUM_EVALUATIONS = 50, 10, 40

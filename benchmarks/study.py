@@ -9,9 +9,9 @@ cost beyond the training is
     wall clock x workers / runs - mean of the column `seconds` (training and evaluation).
 
 Other work on the machine lengthens that, and hardly the processor time of all processes of the
-study, from which that of `boss.train.train` in the second table is taken away. Starting the fork
+study, from which that of the training loop in the second table is taken away. Starting the fork
 server, which imports torch, is left out and printed for itself. The parts are those of
-`boss.perform.perform`, called again and again in one process.
+`boss.workers.worker.perform`, called again and again in one process.
 """
 
 import argparse
@@ -28,12 +28,13 @@ from typing import Any
 
 from rich.console import Console
 
-from boss import place
-from boss.display import StudyDisplay
-from boss.execute import Stop, execute, in_child
-from boss.place import Place
-from boss.store import Store
-from boss.study import Run
+from boss.results.read import Store
+from boss.study.run import Run
+from boss.workers import runtime as place
+from boss.workers.process import in_child
+from boss.workers.progress import StudyDisplay
+from boss.workers.runtime import Runtime
+from boss.workers.scheduler import Stop, execute
 
 # Part of a run -> the names in boss.perform that do it.
 PARTS = {
@@ -85,7 +86,7 @@ def measure_study(num_runs: int, workers: int, trained_cpu: float, folder: Path)
         trained_cpu: processor ms of one training.
     """
     runs = runs_of(num_runs)
-    where = Place(
+    where = Runtime(
         results=folder, study=f"by-{workers}", versions=place.versions(), commit=place.commit()
     )
     console = Console(file=io.StringIO())
@@ -123,7 +124,7 @@ def timed(function: Callable[..., Any], times: list[tuple[float, float]]) -> Cal
 
 def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
     """In a process of its own: processor ms of a training (median), lines of a table."""
-    from boss import perform
+    from boss.workers import worker as perform
 
     perform.limit_threads(1)
     gc.freeze()
@@ -133,7 +134,7 @@ def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
             *holders, attribute = name.split(".")
             owner = functools.reduce(getattr, holders, perform)
             setattr(owner, attribute, timed(getattr(owner, attribute), calls[part]))
-    where = Place(results=folder, study="parts", versions=place.versions())
+    where = Runtime(results=folder, study="parts", versions=place.versions())
     workbench = perform.Workbench()
     wholes: list[tuple[float, float]] = []
     times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}

@@ -1,6 +1,6 @@
 """Self-training: the images that a trained network is surest of join the label set.
 
-A round is a run with a parent (`boss.study.Run`): when the parent has finished, the n images of
+A round is a run with a parent (`boss.study.run.Run`): when the parent has finished, the n images of
 each predicted class with the highest confidence are taken from the unlabeled ones, with their
 PSEUDO-labels, and a new network is trained from scratch on the prototypes and these picks. What the
 parent predicted lies in the store (table `predictions`), so the picks can be checked without it.
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from boss.data import Dataset
 from boss.data.label_sets import LabelSet, validation_indices
 from boss.errors import InputError
-from boss.store import Store
-from boss.study import Run
+from boss.results.read import Store
+from boss.study.run import Run
 
 ENOUGH = "enough"
 

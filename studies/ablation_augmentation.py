@@ -15,8 +15,9 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import ablation_runs
-from boss.study import AUGMENTATIONS, Comparison, Run, Study
+from boss.study import Comparison, Run, Study
+from boss.study.designs import ablation_runs
+from boss.study.run import AUGMENTATIONS
 
 
 def runs(budget: str) -> list[Run]:

@@ -10,8 +10,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import ablation_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 
 def runs(budget: str) -> list[Run]:

@@ -18,8 +18,8 @@ publication in single precision.
 
 from typing import Any
 
-from boss.designs import ablation_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 ADAM_RATES = (0.0008, 0.0006, 0.0005, 0.0004, 0.0003, 0.0002, 0.0001)
 

@@ -17,8 +17,8 @@ publication in single precision.
 
 from typing import Any
 
-from boss.designs import ablation_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 THRESHOLDS = (0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 0.97, 0.99)
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)

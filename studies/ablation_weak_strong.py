@@ -12,8 +12,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import ablation_runs
 from boss.study import Comparison, Run, Study, grid
+from boss.study.designs import ablation_runs
 
 DEFAULTS = {"label_view": "weak", "prediction_view": "strong"}
 

@@ -9,8 +9,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import ablation_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 DECAYS = (5e-6, 5e-5, 1e-4, 2e-4, 5e-4, 8e-4, 1e-3, 2e-3, 5e-3, 5e-2)
 

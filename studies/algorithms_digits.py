@@ -22,8 +22,8 @@ Expect the methods with weak and strong views to gain most, more with 10 labels 
 
 from typing import Any
 
-from boss.designs import ALGORITHMS
 from boss.study import Run, Study
+from boss.study.designs import ALGORITHMS
 
 NUM_STEPS = {"smoke": 20, "short": 400, "paper": 10_000}
 # Of the reference's settings those that are not about optimization.

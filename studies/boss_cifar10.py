@@ -28,8 +28,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import BUDGETS, boss_runs
 from boss.study import Run, Study
+from boss.study.designs import BUDGETS, boss_runs
 
 
 def runs(budget: str) -> list[Run]:

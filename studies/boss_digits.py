@@ -27,9 +27,9 @@ methods 0 and 4, one run each on label sets 10 to 13: 69.2% and 81.8% with 8 and
 
 from typing import Any
 
-from boss.designs import LEAKS, RIVALS
-from boss.methods import METHODS
 from boss.study import Run, Study, grid
+from boss.study.designs import LEAKS, RIVALS
+from boss.study.methods import METHODS
 
 NUM_IMAGES = {"smoke": 8 * 30, "short": 8 * 700, "paper": 8 * 10_000}
 ALL_LABELS = "fixmatch:0@1201"

@@ -21,8 +21,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import BUDGETS, FREEMATCH_ON_SVHN, RIVALS, boss_runs
 from boss.study import Run, Study
+from boss.study.designs import BUDGETS, FREEMATCH_ON_SVHN, RIVALS, boss_runs
 
 
 def runs(budget: str) -> list[Run]:

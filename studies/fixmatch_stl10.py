@@ -17,8 +17,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision, as VAT does here.
 """
 
-from boss.designs import FIXMATCH_BUDGETS, table_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import FIXMATCH_BUDGETS, table_runs
 
 
 def runs(budget: str) -> list[Run]:

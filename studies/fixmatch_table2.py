@@ -22,8 +22,8 @@ publication in single precision, as VAT does here.
 
 from typing import Any
 
-from boss.designs import ADAM, FIXMATCH_BUDGETS, FREEMATCH_ON_SVHN, table_runs
 from boss.study import Comparison, Run, Study
+from boss.study.designs import ADAM, FIXMATCH_BUDGETS, FREEMATCH_ON_SVHN, table_runs
 
 CELLS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "cifar10": ((40, 250, 4000), {"network": "wrn-28-2"}),

@@ -23,8 +23,8 @@ other splits keep most of theirs. Mind this when comparing hand-picked with rand
 
 from typing import Any
 
-from boss.designs import BUDGETS
 from boss.study import Run, Study, grid
+from boss.study.designs import BUDGETS
 
 # Smoke runs are three times as long as those of other studies: it is the first that users run.
 SMOKE = {"num_images": 8 * 120, "num_evaluations": 3, "max_eval_images": 1000}

@@ -23,8 +23,8 @@ round, and that self-training makes the others sharper but cannot bring those ba
 when each level of accuracy was reached, at what cost, and which classes are in the way of 90%.
 """
 
-from boss.designs import fast_run
 from boss.study import Run, Study, grid
+from boss.study.designs import fast_run
 
 LABEL_SETS = ("boss:2", "boss:4")
 

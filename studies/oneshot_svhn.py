@@ -19,8 +19,8 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import BUDGETS
 from boss.study import Run, Study, grid
+from boss.study.designs import BUDGETS
 
 
 def runs(budget: str) -> list[Run]:

@@ -23,9 +23,9 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from boss.designs import BUDGETS
-from boss.methods import METHODS, SELF_TRAINING
 from boss.study import Run, Study, grid
+from boss.study.designs import BUDGETS
+from boss.study.methods import METHODS, SELF_TRAINING
 
 SELECTIONS = ("class-centroid", "kmeans-centroid", "typiclust", "k-medoids", "random")
 LABEL_SETS = [

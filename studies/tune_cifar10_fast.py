@@ -28,8 +28,8 @@ sets: the spread over label sets is several points.
 
 from typing import Any
 
-from boss.designs import fast_run
 from boss.study import Run, Study, grid
+from boss.study.designs import fast_run
 
 LABEL_SETS = ("boss:0", "boss:1", "boss:3")
 # Which images to label: the most typical but one, nearest to the centroid of their class in an

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .test_contract import SYNCHRONIZING
+from tests.algorithms.test_contract import SYNCHRONIZING
 
 
 class _Recorder(TorchDispatchMode):
@@ -33,8 +33,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def tape(run, generators):
-    """For `capture` of `boss.step.Step`. Recording executes the step once, the first replay does
-    not."""
+    """For `capture` of `Step`. Recording executes the step once, the first replay does not."""
     with _Recorder() as recorder:
         run()
     is_first = True

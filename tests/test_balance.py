@@ -17,10 +17,10 @@ from boss.algorithms.fixmatch import pseudo_labels
 from boss.balance import WEIGH_BY, balance, class_thresholds
 from boss.errors import InputError
 from boss.losses import at_least_single
-from boss.methods import METHODS
 from boss.seeds import stream
-from tests import test_contract
-from tests.test_contract import NoSynchronization, batch_of, network, total
+from boss.study.methods import METHODS
+from tests.algorithms import test_contract
+from tests.algorithms.test_contract import NoSynchronization, batch_of, network, total
 
 # 12 images: their predicted classes, 6 + 3 + 2 + 1, and confidences
 TOY_LABEL = [0] * 6 + [1] * 3 + [2] * 2 + [3]

@@ -10,29 +10,29 @@ import pytest
 import torch
 from torch import nn
 
-from boss import perform as perform_module
 from boss.cli import main
 from boss.data import Dataset
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
-from boss.evaluate import evaluate, predict
-from boss.execute import Stop, execute, on_data
-from boss.perform import labeled_images, perform, start_run, train_config, training_data
-from boss.place import Place
+from boss.results.read import Store
 from boss.seeds import stream
 from boss.self_training import Picks, joined, pick, picks_of_parent
-from boss.store import Store
-from boss.train import train
-
-from .test_execute import LONG, Recorder, assert_equal_tables, tables
-from .test_train import RUN
+from boss.training.evaluate import evaluate, predict
+from boss.training.loop import train
+from boss.workers import worker as perform_module
+from boss.workers.build import labeled_images, start_run, train_config, training_data
+from boss.workers.runtime import Runtime
+from boss.workers.scheduler import Stop, execute, on_data
+from boss.workers.worker import perform
+from tests.training.test_loop import RUN
+from tests.workers.test_scheduler import LONG, Recorder, assert_equal_tables, tables
 
 CHILD = dataclasses.replace(RUN, parent=RUN, picks_per_class=3)
 
 
 @pytest.fixture
 def place(tmp_path):
-    return Place(results=tmp_path, study="s", checkpoint_seconds=0.5)
+    return Runtime(results=tmp_path, study="s", checkpoint_seconds=0.5)
 
 
 def test_by_hand():
@@ -214,7 +214,7 @@ def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
     results = []
     for name, dataset in (("truth", digits), ("noise", hidden)):
         monkeypatch.setattr(perform_module.data, "load", lambda *_, d=dataset: d)
-        place = Place(results=tmp_path / name, study="s")
+        place = Runtime(results=tmp_path / name, study="s")
         for each in (run, child, grandchild):
             assert perform(each, place) == "finished"
         results.append(Store(place.results, "s"))
@@ -231,7 +231,7 @@ def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
 
     leaking = dataclasses.replace(child, pick_labels="true")
     monkeypatch.setattr(perform_module.data, "load", lambda *_: hidden)
-    perform(leaking, Place(results=tmp_path / "noise", study="s"))
+    perform(leaking, Runtime(results=tmp_path / "noise", study="s"))
     rows = [s.read("evaluations", [r.id])["supervised_loss"].tolist()
             for s, r in ((one, child), (other, leaking))]  # fmt: skip
     assert rows[0] != rows[1]
@@ -286,8 +286,8 @@ def test_the_child_of_a_failed_parent_is_not_started(place):
 def test_a_child_is_resumable(tmp_path):
     """Stopped in the middle and continued: the rows of an uninterrupted one."""
     child = dataclasses.replace(LONG, parent=RUN, picks_per_class=3)
-    whole = Place(results=tmp_path / "whole", study="s", checkpoint_seconds=0.5)
-    parts = Place(results=tmp_path / "parts", study="s", checkpoint_seconds=0.5)
+    whole = Runtime(results=tmp_path / "whole", study="s", checkpoint_seconds=0.5)
+    parts = Runtime(results=tmp_path / "parts", study="s", checkpoint_seconds=0.5)
     for place in (whole, parts):
         perform(RUN, place)
     perform(child, whole)

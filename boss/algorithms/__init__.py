@@ -20,7 +20,7 @@ from boss.algorithms.supervised import Supervised
 from boss.algorithms.uda import UDA
 from boss.algorithms.vat import VAT
 from boss.errors import InputError, choose
-from boss.study import Scalar, of_type
+from boss.study.run import Scalar, of_type
 
 __all__ = [
     "ALGORITHMS",

@@ -15,7 +15,7 @@ from boss.augment.pixels import to_float
 from boss.augment.randaugment import RandAugment, StrongDraws
 from boss.augment.weak import Weak, WeakDraws
 from boss.errors import choose
-from boss.study import AUGMENTATIONS
+from boss.study.run import AUGMENTATIONS
 
 
 class ViewDraws(NamedTuple):
@@ -45,7 +45,7 @@ class Views:
     ==========================  ===================================================================
 
     Args:
-        augmentation: one of `boss.study.AUGMENTATIONS`.
+        augmentation: one of `boss.study.run.AUGMENTATIONS`.
         size: height and width of the images in pixels.
         flip: whether a mirrored image is still one of its class.
         device: where images and draws lie.

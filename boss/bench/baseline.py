@@ -25,10 +25,10 @@ from torchvision import transforms
 from boss import models
 from boss.augment.randaugment import OPERATIONS
 from boss.bench.clock import Sample, synchronize
-from boss.optimization import learning_rate_at
 from boss.seeds import seed_of, stream
-from boss.study import Run
-from boss.training import TrainingData
+from boss.study.run import Run
+from boss.training.config import learning_rate_at
+from boss.training.state import TrainingData
 
 PREFETCH = 2  # batches that each worker works ahead: the data loader's default
 THRESHOLD = 0.95

@@ -5,7 +5,7 @@ from typing import Any
 
 from boss.bench.dataset import NUM_RANDOM, RANDOM
 from boss.bench.run import BASELINE, COPY, MATRIX
-from boss.cost import gigabytes
+from boss.units import gigabytes
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -201,7 +201,7 @@ def _floor(result: dict[str, Any]) -> str:
     copied = machine[COPY]["median"]
     return (
         f"{operations / 1e12:.3f} TFLOP per step, two for each multiply-add; bytes by the plan of"
-        " `boss.cost.step_bytes`. Rates were measured in the same run: a large copy moves"
+        " `boss.workers.cost.step_bytes`. Rates were measured in the same run: a large copy moves"
         f" {copied / 1e9:,.0f} GB/s (read and written), a matrix product makes the TFLOP/s below."
         " The floor is the larger of the two times, by this plan; less than 1 x is possible, where"
         " kernels do more at once than in the plan or a cache holds what one hands to the next.\n\n"

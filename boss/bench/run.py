@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from boss import cost
 from boss.bench.baseline import PREFETCH, Baseline, measure
 from boss.bench.clock import (
     MAX_STEPS,
@@ -32,10 +31,13 @@ from boss.bench.scaling import Job, rates
 from boss.bench.steps import Trainer, images_of, kernel_seconds, of_precision, with_parts
 from boss.data import Dataset
 from boss.errors import InputError, choose
-from boss.perform import check, configure_torch, device_name
-from boss.place import EXECUTIONS, Place, commit, num_cores, versions
-from boss.study import Run
-from boss.training import TrainingData
+from boss.study.run import Run
+from boss.training.config import EXECUTIONS
+from boss.training.state import TrainingData
+from boss.units import num_cores
+from boss.workers import cost
+from boss.workers.build import check
+from boss.workers.runtime import Runtime, commit, configure_torch, device_name, versions
 
 SCHEMA = 1  # of the JSON
 PUBLISHED_IMAGES = 2**26  # of FixMatch's trainings: what "runs per hour" counts
@@ -84,17 +86,17 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
         raise InputError("--data has no effect on digits, which come with scikit-learn")
     dataset = load(settings.dataset, settings.data)
     run = _run(settings, dataset, gpu)
-    place = Place(
+    runtime = Runtime(
         results=Path(), study="bench", data=settings.data, device=str(device), threads=threads
     )
-    _check(run, dataset, place)
-    configure_torch(run, place)
-    result = _measure_all(settings, run, dataset, place, modes, say)
+    _check(run, dataset, runtime)
+    configure_torch(run, runtime)
+    result = _measure_all(settings, run, dataset, runtime, modes, say)
     if settings.scaling:
         gc.collect()  # room for the processes to come: trainings hold each other in circles
         if gpu:
             torch.cuda.empty_cache()
-        result["scaling"] = _scaling(settings, run, place, modes[_last(modes)], say)
+        result["scaling"] = _scaling(settings, run, runtime, modes[_last(modes)], say)
     return result
 
 
@@ -102,12 +104,12 @@ def _measure_all(
     settings: Settings,
     run: Run,
     dataset: Dataset,
-    place: Place,
+    runtime: Runtime,
     modes: dict[str, tuple[str, str]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """All but "scaling", which is None. Nothing on the device outlives this function."""
-    device = torch.device(place.device)
+    device = torch.device(runtime.device)
     gpu = device.type == "cuda"
     repeats = settings.repeats or (5 if settings.quick else 15)
     seconds = settings.seconds or (0.5 if settings.quick else 3.0)
@@ -163,7 +165,7 @@ def _measure_all(
         "device": device_name(device),
         "kind": device.type,
         "cores": num_cores(),
-        "threads": place.threads,
+        "threads": runtime.threads,
         "versions": versions(),
         "commit": commit(),
         "settings": _plain(settings),
@@ -277,12 +279,12 @@ def _run(settings: Settings, dataset: Dataset, gpu: bool) -> Run:
     )
 
 
-def _check(run: Run, dataset: Dataset, place: Place) -> None:
+def _check(run: Run, dataset: Dataset, runtime: Runtime) -> None:
     """As a study's runs are checked; random images have no loader of their own."""
     if run.dataset == RANDOM:
-        check([replace(run, dataset="digits")], place)
+        check([replace(run, dataset="digits")], runtime)
     else:
-        check([run], place)
+        check([run], runtime)
 
 
 def _shape(dataset: Dataset) -> tuple[int, int, int]:
@@ -429,7 +431,7 @@ def _counts(
 def _scaling(
     settings: Settings,
     run: Run,
-    place: Place,
+    runtime: Runtime,
     mode: tuple[str, str],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -444,28 +446,28 @@ def _scaling(
         ratios = [ratio for ratio in (1, 3, 7, 14) if ratio != run.unlabeled_ratio]
         changes += [{"unlabeled_ratio": ratio} for ratio in ratios]
     changes += [{"network": f"wrn-{depth}-{int(width) * factor}"} for factor in (2, 4)]
-    gpu = place.device != "cpu"
+    gpu = runtime.device != "cpu"
     cores = num_cores()
-    most = 8 if gpu else max(1, cores // place.threads)
+    most = 8 if gpu else max(1, cores // runtime.threads)
     some = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, most}
     numbers = sorted(num for num in some if num <= most)
     jobs: dict[str, list[Job]] = {}
     points: dict[str, dict[str, Any]] = {}
     for change in changes:
         changed, name = replace(run, **change), _spell(change)
-        jobs[name] = [Job(changed, place, execution, seconds)]
+        jobs[name] = [Job(changed, runtime, execution, seconds)]
         points[name] = {
             key: getattr(changed, key) for key in ("network", "batch_size", "unlabeled_ratio")
         }
         points[name] |= {
-            "threads": place.threads,
+            "threads": runtime.threads,
             "images": cost.passes_per_step(changed).forward,
         }
     processes: dict[str, dict[str, Any]] = {}
     for num in numbers:
         name = f"{num} processes"
-        threads = max(1, cores // num) if gpu else place.threads
-        jobs[name] = [Job(run, replace(place, threads=threads), execution, seconds)] * num
+        threads = max(1, cores // num) if gpu else runtime.threads
+        jobs[name] = [Job(run, replace(runtime, threads=threads), execution, seconds)] * num
         processes[name] = {"processes": num, "threads": threads}
 
     errors: dict[str, str] = {}

@@ -16,9 +16,8 @@ import torch
 from boss.bench.clock import synchronize
 from boss.bench.dataset import load
 from boss.bench.steps import Trainer, images_of
-from boss.perform import configure_torch
-from boss.place import Place
-from boss.study import Run
+from boss.study.run import Run
+from boss.workers.runtime import Runtime, configure_torch
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Job:
     """What a process is to do."""
 
     run: Run
-    place: Place
+    runtime: Runtime
     execution: str
     seconds: float  # to make steps for
 
@@ -34,9 +33,9 @@ class Job:
 def _serve(job: Job, pipe: Connection) -> None:
     """In a process of its own: be ready, wait for the word, make steps, say how many."""
     try:
-        configure_torch(job.run, job.place)
-        device = torch.device(job.place.device)
-        dataset = load(job.run.dataset, job.place.data)
+        configure_torch(job.run, job.runtime)
+        device = torch.device(job.runtime.device)
+        dataset = load(job.run.dataset, job.runtime.data)
         trainer = Trainer(
             job.run, dataset, images_of(job.run, dataset, device), device, job.execution
         )

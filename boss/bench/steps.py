@@ -9,13 +9,14 @@ import torch
 from boss.bench.clock import PartTimer, synchronize
 from boss.data import Dataset
 from boss.data.label_sets import resolve
-from boss.perform import NUM_FIRST_STEPS, start_run, train_config, training_data
 from boss.seeds import EpochOrder
-from boss.step import Step
-from boss.study import Run
-from boss.training import TrainingData
+from boss.study.run import Run
+from boss.training.state import TrainingData
+from boss.training.step import Step
+from boss.workers.build import start_run, train_config, training_data
+from boss.workers.worker import NUM_FIRST_STEPS
 
-# The methods of a step (`boss.step.Step.run`), by the part that their time is counted in.
+# The methods of a step (`boss.training.step.Step.run`), by the part that their time is counted in.
 PARTS = {
     "draw": "augmentation",
     "make_batch": "augmentation",
@@ -44,7 +45,7 @@ class Trainer:
     evaluations: the order of the unlabeled images is drawn, too.
 
     Args:
-        execution: one of `boss.place.EXECUTIONS`.
+        execution: one of `boss.training.config.EXECUTIONS`.
     """
 
     def __init__(

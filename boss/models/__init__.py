@@ -2,7 +2,7 @@
 
 import torch
 
-from boss.cost import parse_network
+from boss.models.grammar import parse_network
 from boss.models.wide_resnet import WideResNet
 
 __all__ = ["WideResNet", "build"]

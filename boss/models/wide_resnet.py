@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from boss.cost import STEM_FILTERS
+from boss.models.grammar import STEM_FILTERS
 
 SLOPE = 0.1
 EPSILON = 1e-3

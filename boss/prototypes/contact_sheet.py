@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boss.store import write_atomically
+from boss.results.write import write_atomically
 
 if TYPE_CHECKING:
     from PIL import ImageFont

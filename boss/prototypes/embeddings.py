@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from boss import checkpoint, models
+from boss import models
 from boss.augment import check_size, to_float
-from boss.cost import duration
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
 from boss.models import WideResNet
-from boss.place import num_cores
 from boss.prototypes import patches, simclr
+from boss.results.write import write_atomically
 from boss.seeds import stream
-from boss.store import write_atomically
+from boss.training import checkpoint
+from boss.units import duration, num_cores
 
 FORMS = {
     "kmeans-patches": "kmeans-patches[:CENTROIDS]",

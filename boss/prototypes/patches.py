@@ -30,8 +30,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from boss.errors import InputError
-from boss.place import num_cores
 from boss.seeds import seed_of, stream
+from boss.units import num_cores
 
 NUM_CENTROIDS = 400
 MAX_SIZE = 32  # pixels along a side; larger images are averaged down to it

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from boss.errors import InputError, choose
-from boss.methods import method_name
-from boss.store import Store
-from boss.study import Run
+from boss.results.read import Store
+from boss.study.methods import method_name
+from boss.study.run import Run
 
 RULES = {
     "label-free": "agreement between repeats, balance and confidence on the unlabeled images",

@@ -9,7 +9,8 @@ from boss.data.label_sets import FOLDER, PACKAGE_FOLDER, consulted_labels
 from boss.errors import InputError
 from boss.prototypes.contact_sheet import Candidate, Row, contact_sheet
 from boss.prototypes.refine import RULES, Refined, refine
-from boss.store import Store, write_atomically
+from boss.results.read import Store
+from boss.results.write import write_atomically
 
 FORMAT = 1  # of the files
 

@@ -15,7 +15,7 @@ from boss.errors import InputError
 from boss.prototypes import embeddings, probe, selection
 from boss.prototypes.contact_sheet import Candidate, Row, contact_sheet
 from boss.prototypes.selection import Selection
-from boss.store import write_atomically
+from boss.results.write import write_atomically
 
 FORMAT = 1  # of the files
 

@@ -26,13 +26,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from boss import checkpoint, models
+from boss import models
 from boss.augment import RandAugment, Weak, to_float
 from boss.errors import InputError
 from boss.losses import at_least_single, cross_entropy
 from boss.models import WideResNet
 from boss.seeds import EpochOrder, stream
-from boss.training import NonFiniteLossError
+from boss.training import checkpoint
+from boss.training.state import NonFiniteLossError
 
 CHECKPOINT_SECONDS = 60.0
 REPORT_SECONDS = 1.0

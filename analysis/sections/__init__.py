@@ -1,0 +1,1 @@
+"""One file per topic: its tables, its figures, its words."""

@@ -1,0 +1,491 @@
+"""What the choice of the labeled images changes: families of label sets, and what they look like.
+
+Label sets of one family differ by chance only, or by a number (`load.family`). They do not pair
+with those of another family, so two families are compared by Welch's interval.
+"""
+
+import io
+import textwrap
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from .. import statistics
+from ..figures import ACCURACY, GRAY, LIGHT, MAX_PANELS, color, how_many, set_title, unbroken
+from ..load import RANDOM, Results, labeled_images, natural
+from ..page.parts import Part, Picture, Table, suffixes, without_rounds
+from ..tables import (
+    column,
+    counts_text,
+    interval,
+    number,
+    plus_minus,
+    signed,
+    signed_interval,
+    without_constant,
+)
+
+Floats = NDArray[np.float64]
+
+BUCKETS = r"carlini:(\d+)"  # 0: outliers ... 7: most prototypical
+ROWS_PER_PAGE = 16  # of a contact sheet, more where one label set has more
+MAX_PER_CLASS = 5  # images; label sets with more are not drawn
+MAX_CLASSES = 20  # columns
+
+
+# Families
+
+
+def of_families(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of scopes and variants with two families of label sets or more."""
+    return runs[runs.groupby(["scope", "variant"])["family"].transform("nunique") > 1]
+
+
+def family_order(family: str) -> tuple[bool, tuple[tuple[float, str], ...]]:
+    """A sort key: the random splits, then the alphabet."""
+    return (family != RANDOM, natural(family))
+
+
+def set_means(runs: pd.DataFrame) -> Floats:
+    """The mean accuracy of every label set, in percent."""
+    means: Floats = runs.groupby("label_set", sort=False)["last_accuracy"].mean().to_numpy(float)
+    return 100 * means
+
+
+def families(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every family of label sets against the random splits.
+
+    Args:
+        runs: `of_families`.
+
+    Returns:
+        per scope, variant and family: num_label_sets, num_runs; mean_percent over label sets with
+        low, high (Student's 95% interval over label sets; interval_over says over what);
+        difference_points to the random splits with Welch's 95% interval between means of label
+        sets: difference_low, difference_high.
+    """
+    runs = runs.assign(percent=100 * runs["last_accuracy"])
+    rows = []
+    for (scope, variant), block in runs.groupby(["scope", "variant"], sort=False):
+        random = set_means(block[block["family"] == RANDOM])
+        for name in sorted(block["family"].unique(), key=family_order):
+            group = block[block["family"] == name]
+            mean = statistics.cluster_mean(group, "percent")
+            difference, ends = statistics.welch(set_means(group), random)
+            if name == RANDOM:
+                difference, ends = float("nan"), statistics.NO_INTERVAL
+            row = {"scope": scope, "variant": variant, "family": name}
+            row |= {"num_label_sets": mean.num_label_sets, "num_runs": mean.num_runs}
+            row |= {"mean_percent": mean.mean, "low": mean.interval.low}
+            row |= {"high": mean.interval.high, "interval_over": mean.interval_over}
+            row |= {"difference_points": difference}
+            row |= {"difference_low": ends.low, "difference_high": ends.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def families_text(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row per scope, variant and family."""
+    text = numbers[["scope", "variant", "family"]].rename(columns={"scope": "experiment"})
+    text["label sets"] = numbers["num_label_sets"]
+    text["runs"] = numbers["num_runs"]
+    text["mean"] = column(numbers, number, "mean_percent")
+    text["95% interval"] = column(numbers, interval, "low", "high")
+    text[f"difference to {RANDOM}"] = column(numbers, signed, "difference_points")
+    text["95% interval of the difference"] = column(
+        numbers, signed_interval, "difference_low", "difference_high"
+    )
+    return without_constant(text)
+
+
+def families_figure(runs: pd.DataFrame, title: str) -> Figure:
+    """Every label set by family, one panel per variant.
+
+    Args:
+        runs: `of_families` of one scope.
+    """
+    variants = list(runs["variant"].drop_duplicates())
+    more = f" Shown: the first {MAX_PANELS} of {len(variants)} variants."
+    more *= len(variants) > MAX_PANELS
+    variants = variants[:MAX_PANELS]
+    names = sorted(runs["family"].unique(), key=family_order)
+    across = min(2, len(variants))
+    down = -(-len(variants) // across)
+    size = (4.6 * across + 1.0, down * (0.3 * len(names) + 0.75) + 1.0)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    axes = [axis for row in grid for axis in row]
+    for unused in axes[len(variants) :]:
+        unused.remove()
+    set_title(
+        figure,
+        title,
+        "Dots: label sets, mean over repeats; bar: their mean and its 95% t interval over label "
+        "sets; right: label sets / runs. Shaded: the interval of the random splits. "
+        f"{how_many(runs)}{more}",
+    )
+    for axis, variant in zip(axes, variants, strict=False):
+        part = runs[runs["variant"] == variant]
+        for row, name in enumerate(names):
+            group = part[part["family"] == name]
+            means = set_means(group)
+            if not len(means):
+                continue
+            ink = color(row)
+            axis.plot(
+                means, np.full(len(means), row + 0.14), "o", ms=4, mew=0, alpha=0.6, color=ink
+            )
+            ends = np.clip(statistics.t_interval(means), 0, 100)
+            if name == RANDOM and len(means) > 1:
+                axis.axvspan(*ends, color="0.93", zorder=0, lw=0)
+            axis.plot(ends, [row - 0.18] * 2, color=ink, lw=1.5, solid_capstyle="butt")
+            axis.plot(means.mean(), row - 0.18, "|", ms=8, mew=2.2, color=ink)
+            axis.annotate(
+                f"{len(means)} / {len(group)}",
+                xy=(1.01, row),
+                xycoords=axis.get_yaxis_transform(),
+                fontsize=7.5,
+                va="center",
+                color=GRAY,
+                annotation_clip=False,
+            )
+        axis.set_title(textwrap.fill(variant, 55))
+        axis.grid(visible=False, axis="y")
+    axes[0].set_yticks(range(len(names)), [textwrap.shorten(name, 48) for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    axes[0].set_xlim(0, 100)
+    for axis in axes[max(0, len(variants) - across) : len(variants)]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel(ACCURACY)
+    return figure
+
+
+# Buckets of prototypicality
+
+
+def of_buckets(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of experiments and variants with two buckets or more, with the column bucket."""
+    bucket = runs["label_set"].str.extract(f"^{BUCKETS}$", expand=False)
+    runs = runs[bucket.notna()].assign(bucket=bucket.dropna().astype(int))
+    return runs[runs.groupby(["experiment", "variant"])["bucket"].transform("nunique") > 1]
+
+
+def buckets(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by bucket.
+
+    Args:
+        runs: `of_buckets`.
+
+    Returns:
+        per experiment, variant and bucket: mean_percent, sd_percent, n (repeats); and the same in
+        every row of a variant, rank_correlation (Spearman's, between the number of a bucket and its
+        mean accuracy) and num_buckets.
+    """
+    runs = runs.assign(percent=100 * runs["last_accuracy"])
+    names = ["experiment", "variant"]
+    table = statistics.moments(runs, [*names, "bucket"], "percent")
+    table = table.rename(columns={"mean": "mean_percent", "sd": "sd_percent"})
+    parts = []
+    for _, part in table.groupby(names, sort=False):
+        part = part.sort_values("bucket")
+        found = statistics.rank_correlation(
+            part["bucket"].to_numpy(dtype=float), part["mean_percent"].to_numpy(dtype=float)
+        )
+        parts.append(part.assign(rank_correlation=found, num_buckets=len(part)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def buckets_text(numbers: pd.DataFrame) -> pd.DataFrame:
+    """One row per experiment and variant, one column per bucket."""
+    titles = {0: "0 (outliers)", 7: "7 (most prototypical)"}
+    present = sorted(numbers["bucket"].unique())
+    rows = []
+    for (experiment, variant), part in numbers.groupby(["experiment", "variant"], sort=False):
+        low, high = int(part["n"].min()), int(part["n"].max())
+        row = {"experiment": experiment, "variant": variant}
+        row |= {"n": str(low) if low == high else f"{low} to {high}"}
+        cells = column(part, plus_minus, "mean_percent", "sd_percent")
+        by_bucket = dict(zip(part["bucket"], cells, strict=True))
+        row |= {titles.get(bucket, str(bucket)): by_bucket.get(bucket, "-") for bucket in present}
+        row |= {"rank correlation": number(part["rank_correlation"].iloc[0], 2)}
+        row |= {"buckets": str(part["num_buckets"].iloc[0])}
+        rows.append(row)
+    return without_constant(pd.DataFrame(rows))
+
+
+def buckets_figure(runs: pd.DataFrame, title: str) -> Figure:
+    """Accuracy by bucket, one panel per variant.
+
+    Args:
+        runs: `of_buckets` of one experiment.
+    """
+    variants = list(runs["variant"].drop_duplicates())
+    more = f" Shown: the first {MAX_PANELS} of {len(variants)} variants."
+    more *= len(variants) > MAX_PANELS
+    variants = variants[:MAX_PANELS]
+    numbers = buckets(runs)
+    across = min(3, len(variants))
+    down = -(-len(variants) // across)
+    figure = Figure(figsize=(max(2.7 * across, 6.0), 2.3 * down + 1.0), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    axes = [axis for row in grid for axis in row]
+    for unused in axes[len(variants) :]:
+        unused.remove()
+    set_title(
+        figure,
+        title,
+        "Buckets of prototypicality, from 0 (outliers) to 7 (most prototypical). Dots: runs; line: "
+        f"mean over repeats. Rank correlation: Spearman's, over n buckets. {how_many(runs)}{more}",
+    )
+    for axis, variant in zip(axes, variants, strict=False):
+        part = runs[runs["variant"] == variant]
+        means = numbers[numbers["variant"] == variant]
+        ink = color(variants.index(variant))
+        axis.plot(
+            part["bucket"], 100 * part["last_accuracy"], "o", ms=3.5, mew=0, alpha=0.6, color=ink
+        )
+        axis.plot(means["bucket"], means["mean_percent"], color=ink, lw=1.6)
+        rho = number(means["rank_correlation"].iloc[0], 2)
+        axis.set_title(textwrap.fill(f"{variant}: rank correlation {rho} (n = {len(means)})", 42))
+    axes[0].set_ylim(0, 100)
+    axes[0].set_xticks(sorted(runs["bucket"].unique()))
+    for axis in axes[: len(variants) : across]:
+        axis.set_ylabel(ACCURACY)
+    for axis in axes[max(0, len(variants) - across) : len(variants)]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("bucket")
+    return figure
+
+
+# What they look like
+
+
+def sheet_rows(images: pd.DataFrame) -> pd.DataFrame:
+    """The place of every labeled image: a row per label set, more if it has several of a class.
+
+    Args:
+        images: `load.labeled_images` of one data set.
+
+    Returns:
+        their columns, place (0, 1, ... among those of its class and label set) and row (in the
+        order of the label sets), without the label sets that have more than `MAX_PER_CLASS` of one
+        class.
+    """
+    place = images.groupby(["label_set", "class_name"], sort=False).cumcount()
+    images = images.assign(place=place)
+    most = images.groupby("label_set", sort=False)["place"].transform("max")
+    images = images[most < MAX_PER_CLASS]
+    rows = images[["label_set", "place"]].drop_duplicates()
+    position = {name: i for i, name in enumerate(images["label_set"].drop_duplicates())}
+    order = sorted(
+        rows.itertuples(index=False, name=None), key=lambda row: (position[row[0]], row[1])
+    )
+    numbers = {row: i for i, row in enumerate(order)}
+    keys = zip(images["label_set"], images["place"], strict=True)
+    return images.assign(row=[numbers[key] for key in keys])
+
+
+def sheet_pages(rows: pd.DataFrame) -> "pd.Series[int]":
+    """The page of every image of `sheet_rows`: no label set is torn apart."""
+    page, num_rows, pages = 0, 0, {}
+    for name, count in rows.groupby("label_set", sort=False)["row"].nunique().items():
+        if num_rows and num_rows + count > ROWS_PER_PAGE:
+            page, num_rows = page + 1, 0
+        pages[name] = page
+        num_rows += count
+    return rows["label_set"].map(pages)
+
+
+def sheet_figure(images: pd.DataFrame, classes: list[str], title: str, subtitle: str) -> Figure:
+    """The labeled images: a row per label set, a column per class, the position below.
+
+    Args:
+        images: `sheet_rows` of one page.
+        classes: the names of the columns.
+    """
+    first = int(images["row"].min())
+    num_rows = int(images["row"].max()) - first + 1
+    starts = images.drop_duplicates("row").set_index("row")
+    names = starts["label_set"].where(starts["place"] == 0, "")
+    cell, below, above, left, margin = 0.62, 0.19, 0.75, 1.75, 0.1  # inches
+    longest = max(len(name) for name in classes)
+    head = 0.25 if longest <= 10 else 0.05 * longest + 0.2
+    inside = (cell * len(classes), num_rows * (cell + below))
+    width, height = left + inside[0] + margin, above + head + inside[1] + margin
+    figure = Figure(figsize=(width, height))
+    set_title(figure, title, subtitle, inches_above=margin)
+    axis = figure.add_axes((left / width, margin / height, inside[0] / width, inside[1] / height))
+    high = (cell + below) / cell  # of a row, in widths of a cell
+    axis.set_xlim(0, len(classes))
+    axis.set_ylim(num_rows * high, 0)
+    axis.set_axis_off()
+    for place, name in enumerate(classes):
+        axis.text(
+            place + 0.47,
+            -0.08,
+            name,
+            fontsize=7.5,
+            ha="center" if longest <= 10 else "left",
+            va="bottom",
+            rotation=0 if longest <= 10 else 45,
+        )
+    for row in range(num_rows):
+        text = "\n".join(textwrap.wrap(str(names.loc[first + row]), 24))
+        axis.text(-0.12, row * high + 0.47, text, fontsize=7.5, ha="right", va="center")
+    for image in images.itertuples():
+        if image.class_name not in classes:
+            continue
+        x, y = classes.index(str(image.class_name)), (int(str(image.row)) - first) * high
+        pixels = matplotlib.image.imread(io.BytesIO(image.image), format="png")  # type: ignore[arg-type]
+        axis.add_patch(Rectangle((x + 0.02, y + 0.02), 0.9, 0.9, fill=False, ec=LIGHT, lw=0.6))
+        axis.imshow(
+            pixels,
+            extent=(x + 0.02, x + 0.92, y + 0.92, y + 0.02),
+            interpolation="none",  # the PDF holds the pixels, not an enlarged copy
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+        )
+        axis.text(
+            x + 0.47,
+            y + 0.95,
+            str(image.image_index),
+            fontsize=6,
+            ha="center",
+            va="top",
+            color=GRAY,
+        )
+    axis.set_xlim(0, len(classes))
+    axis.set_ylim(num_rows * high, 0)
+    return figure
+
+
+# The sections
+
+
+def parts(found: Results) -> list[Part]:
+    """Families of label sets, and buckets of prototypicality."""
+    made: list[Part] = []
+    runs = of_families(found.runs)
+    if len(runs):
+        numbers = families(runs)
+        made.append(
+            Table(
+                "prototypes",
+                "Test accuracy by family of label sets",
+                "Percent, teacher after the last step: mean over label sets of the mean over "
+                "repeats, with Student's 95% interval over label sets (over repeats if there is "
+                "one label set: then it says nothing about others). The difference to the random "
+                "splits is one of means over label sets, in points, with Welch's 95% t interval "
+                "between label sets; it needs two on each side (-: undefined).",
+                numbers,
+                families_text(numbers),
+            )
+        )
+        for scope, end in suffixes(list(found.runs["scope"].unique())).items():
+            block, note = without_rounds(runs[runs["scope"] == scope])
+            if not len(block):
+                continue
+            title = f"Test accuracy by family of label sets: {scope}"
+            made.append(
+                Picture(
+                    f"prototypes{end}",
+                    title,
+                    "A dot is the mean of one label set over its repeats; the bar is the mean of "
+                    "the label sets and its 95% t interval (cut at 0 and 100); on the right the "
+                    f"numbers of label sets and of runs. {counts_text(block)}. {note}".strip(),
+                    lambda block=block, title=title: (  # type: ignore[misc]
+                        families_figure(block, title)
+                    ),
+                )
+            )
+    return made + bucket_parts(found)
+
+
+def bucket_parts(found: Results) -> list[Part]:
+    """Does the choice explain the outcome?"""
+    runs = of_buckets(found.runs)
+    if not len(runs):
+        return []
+    numbers = buckets(runs)
+    made: list[Part] = [
+        Table(
+            "buckets",
+            "Test accuracy by prototypicality",
+            "Percent, mean ± sample standard deviation over n repeats, by bucket from 0 (outliers) "
+            "to 7 (most prototypical). Rank correlation: Spearman's, between the number of a "
+            "bucket and its mean accuracy; 1: the more prototypical the better, throughout. With "
+            "so few buckets it is a description, no test.",
+            numbers,
+            buckets_text(numbers),
+        )
+    ]
+    for experiment, end in suffixes(list(found.runs["experiment"].unique())).items():
+        block, note = without_rounds(runs[runs["experiment"] == experiment])
+        if not len(block):
+            continue
+        title = f"Test accuracy by prototypicality: {experiment}"
+        made.append(
+            Picture(
+                f"buckets{end}",
+                title,
+                "Dots: runs; line: mean over repeats. In the titles: Spearman's rank correlation "
+                "between the number of a bucket and its mean accuracy. "
+                f"{counts_text(block)}. {note}".strip(),
+                lambda block=block, title=title: buckets_figure(block, title),  # type: ignore[misc]
+            )
+        )
+    return made
+
+
+def sheet_parts(found: Results) -> tuple[list[Part], list[str]]:
+    """The labeled images of every label set, and warnings."""
+    images, warnings = labeled_images(found)
+    made: list[Part] = []
+    datasets = list(images["dataset"].drop_duplicates())
+    for dataset, end in suffixes(datasets).items() if datasets else ():
+        rows = sheet_rows(images[images["dataset"] == dataset])
+        if not len(rows):
+            continue
+        runs = found.runs[found.runs["dataset"] == dataset]
+        classes = found.class_evaluations[
+            found.class_evaluations["run_id"].isin(runs["run_id"])
+        ].drop_duplicates("class_index")
+        names = [str(name) for name in classes.sort_values("class_index")["class_name"]]
+        columns, wanted = names[:MAX_CLASSES], set(runs["label_set"])
+        drawn = set(rows["label_set"])
+        note = f" Shown: the first {MAX_CLASSES} of {len(names)} classes."
+        note *= len(names) > MAX_CLASSES
+        left_out = sorted(wanted - drawn, key=natural)
+        if left_out:
+            note += f" Without pictures or too large: {', '.join(left_out)}."
+        pages = sheet_pages(rows)
+        for page in range(int(pages.max()) + 1):
+            part = rows[pages == page]
+            counts = counts_text(runs[runs["label_set"].isin(part["label_set"])])
+            of_pages = f", page {page + 1} of {pages.max() + 1}" if pages.max() else ""
+            title = f"Labeled images{of_pages}"
+            text = "One row per label set, one column per class; below each image its position in "
+            text += f"the training set. Label sets of {counts}.{note}"
+            made.append(
+                Picture(
+                    f"labeled_images{end}{f'_{page + 1}' if page else ''}",
+                    title,
+                    text,
+                    lambda part=part, columns=columns, title=title, counts=counts: (  # type: ignore[misc]
+                        sheet_figure(
+                            part,
+                            columns,
+                            title,
+                            "A row per label set, a column per class; below: position in the "
+                            f"training set. {unbroken(counts)}",
+                        )
+                    ),
+                )
+            )
+    return made, warnings

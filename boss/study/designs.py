@@ -1,0 +1,241 @@
+"""The designs that several studies share: BOSS's grid, FixMatch's tables, FixMatch's ablations.
+
+No torch here: studies are planned from it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from boss.study.methods import METHODS, PUBLISHED_NUM_IMAGES, SELF_TRAINING, Method
+from boss.study.run import Run
+from boss.study.study import grid
+
+# Fields of runs on images of 32 pixels. What is meant for GPUs runs in bf16 (weights, losses and
+# statistics in single precision). Smoke runs have their own batch, whatever the method's is.
+#
+# Why short is 2^21 images: 32,768 steps of 64. At the 5 ms a step that a GPU of today should take
+# that is less than 3 minutes, and even at 10 ms five runs fit into half an hour with their 64
+# evaluations. Half as long would end before one-shot training has settled which classes it loses.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512, "precision": "bf16"},
+    "short": {
+        "num_images": 2**21,
+        "num_evaluations": 64,
+        "teacher_decay": 0.995,
+        "precision": "bf16",
+    },
+    "smoke": {
+        "num_images": 8 * 40,
+        "batch_size": 8,
+        "network": "wrn-10-1",
+        "teacher_decay": 0.95,
+        "norm_momentum": 0.05,
+        "num_evaluations": 2,
+        "max_eval_images": 500,
+    },
+}
+
+
+# The same for FixMatch's own tables, whose trainings are twice as long and evaluated every 1,024
+# steps of 64 images.
+FIXMATCH_BUDGETS: dict[str, dict[str, Any]] = {
+    **BUDGETS,
+    "paper": BUDGETS["paper"] | {"num_images": 2**26, "num_evaluations": 1024},
+}
+
+
+# The two leaks of the released self-training, as fields of a run.
+LEAKS: tuple[dict[str, Any], ...] = ({"pick_labels": "true"}, {"rank_by": "best_test"})
+
+
+# FixMatch with other thresholds for each class: what users choose today. Trained as method 0.
+RIVALS: dict[str, dict[str, Any]] = {"flexmatch": {}, "freematch": {}}
+
+
+# FreeMatch's authors keep its thresholds in this range on SVHN.
+FREEMATCH_ON_SVHN = {"threshold_min": 0.9, "threshold_max": 0.95}
+
+
+def boss_runs(
+    *,
+    label_sets: Sequence[str],
+    num_repeats: int,
+    picks_per_class: Sequence[int],
+    all_labels: str,
+    constants: Mapping[str, Any],
+    in_self_training: Sequence[str] | None = None,
+    unlabeled_ratio: int | None = None,
+    rivals: Mapping[str, Mapping[str, Any]] = RIVALS,
+) -> list[Run]:
+    """The methods 0 to 4 and their rivals on every label set, the fully supervised reference, then
+    self-training.
+
+    Round 1 starts from method 4, with each of `picks_per_class`; the largest also with each leak.
+
+    Args:
+        all_labels: the label set of all training images, for the reference.
+        constants: fields of all runs, in place of those of the methods.
+        in_self_training: the label sets of round 1; all if None.
+        unlabeled_ratio: in place of the methods', where there are unlabeled images.
+        rivals: other algorithms with their options.
+
+    Returns:
+        Repeats outermost in each part, so that an early stop leaves a complete design.
+    """
+
+    def run(method: Method, **fields: Any) -> Run:
+        ratio = {} if unlabeled_ratio is None else {"unlabeled_ratio": unlabeled_ratio}
+        return Run(**(method.fields() | dict(constants) | ratio | fields))
+
+    repeats = range(num_repeats)
+    runs = []
+    for axes in grid(repeat=repeats, label_set=list(label_sets)):
+        runs += [run(method, **axes) for method in METHODS.values()]
+        runs += [
+            run(METHODS[0], algorithm=name, options=options, **axes)
+            for name, options in rivals.items()
+        ]
+    runs += [
+        run(
+            SELF_TRAINING,
+            algorithm="supervised",
+            options={},
+            unlabeled_ratio=0,
+            augmentation="randaugment",  # that is, none: it has no strong views
+            label_set=all_labels,
+            repeat=repeat,
+        )
+        for repeat in repeats
+    ]
+    most = max(picks_per_class)
+    rounds: list[dict[str, Any]] = [
+        {"picks_per_class": n} for n in sorted(picks_per_class, reverse=True)
+    ]
+    rounds += [{"picks_per_class": most} | leak for leak in LEAKS]
+    in_round_1 = list(label_sets if in_self_training is None else in_self_training)
+    for axes in grid(repeat=repeats, label_set=in_round_1):
+        parent = run(METHODS[4], **axes)
+        runs += [run(SELF_TRAINING, parent=parent, **axes, **fields) for fields in rounds]
+    return runs
+
+
+# How FixMatch's code runs every algorithm of its tables 2 and 3, and the ones beside them: fields
+# of a run that differ from FixMatch's. The Adam family has its own rate, schedule and decay. VAT's
+# direction comes from a step of 1e-6, which half precision cannot resolve.
+ADAM: dict[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 0.002,
+    "schedule": "constant",
+    "weight_decay": 0.02,
+}
+
+
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "Supervised": {"algorithm": "supervised", "unlabeled_ratio": 0},
+    "Pi-Model": {"algorithm": "pi_model", "unlabeled_ratio": 1},
+    "Pseudo-Label": {"algorithm": "pseudo_label", "unlabeled_ratio": 1},
+    "Mean Teacher": {"algorithm": "mean_teacher", "unlabeled_ratio": 1},
+    "VAT": {"algorithm": "vat", "unlabeled_ratio": 1, "precision": "fp32"} | ADAM,
+    "MixMatch": {"algorithm": "mixmatch", "unlabeled_ratio": 1},
+    "UDA": {"algorithm": "uda"},
+    "ReMixMatch": {
+        "algorithm": "remixmatch",
+        "unlabeled_ratio": 1,
+        "augmentation": "ctaugment-without-cutout",
+    },
+    "ReMixMatch (without CTAugment)": {
+        "algorithm": "remixmatch",
+        "unlabeled_ratio": 1,
+        "augmentation": "weak",
+    },
+    "FixMatch (RandAugment)": {"algorithm": "fixmatch"},
+    "FixMatch (CTAugment)": {"algorithm": "fixmatch", "augmentation": "ctaugment"},
+    "FlexMatch": {"algorithm": "flexmatch"},
+    "FreeMatch": {"algorithm": "freematch"},
+}
+
+
+def table_runs(
+    cells: Sequence[Mapping[str, Any]],
+    *,
+    num_repeats: int = 1,
+    algorithms: Sequence[str] = tuple(ALGORITHMS),
+) -> list[Run]:
+    """Every algorithm in every cell of a table.
+
+    Args:
+        cells: fields of the runs of each cell; among them `label_sets`, a list, and perhaps
+            `changes`, fields by algorithm that differ in this cell.
+
+    Returns:
+        Repeats and label sets outermost, so that an early stop leaves one run of every algorithm in
+        every cell.
+    """
+    most = max(len(cell["label_sets"]) for cell in cells)
+    runs = []
+    for repeat in range(num_repeats):
+        for position in range(most):
+            for cell in cells:
+                if position >= len(cell["label_sets"]):
+                    continue
+                shared = cell.keys() - {"label_sets", "changes"}
+                fields = {key: cell[key] for key in shared}
+                place = {"label_set": cell["label_sets"][position], "repeat": repeat}
+                for name in algorithms:
+                    # The Adam family has a decay of its own; that of a data set is for the others.
+                    of_algorithm = ALGORITHMS[name] | cell.get("changes", {}).get(name, {})
+                    runs.append(Run(**(fields | of_algorithm | place)))
+    return runs
+
+
+def ablation_runs(budget: str, variants: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """FixMatch with CTAugment on one split of 250 labels, once for each of these changes.
+
+    The published ablations (Sohn et al. 2020, section 5 and appendix) are on a single split, which
+    is not named; the default of the reference's ablation code is seed 3.
+
+    Args:
+        variants: fields of a run that differ from those of FixMatch with CTAugment.
+    """
+    base = {
+        "dataset": "cifar10",
+        "network": "wrn-28-2",
+        "label_set": "fixmatch:3@250",
+        "repeat": 0,
+        **ALGORITHMS["FixMatch (CTAugment)"],
+    }
+    return [Run(**(base | FIXMATCH_BUDGETS[budget] | dict(changes))) for changes in variants]
+
+
+# The recipe of `oneshot_cifar10_fast`: method 4 of BOSS, then a round of self-training by FixMatch.
+# What is not named here has FixMatch's defaults. `tune_cifar10_fast` asks what should change.
+FAST_FIRST: dict[str, Any] = {
+    "algorithm": "boss",
+    "num_images": 2**20,
+    "teacher_decay": 0.995,
+    "num_evaluations": 64,
+    "precision": "bf16",
+}
+
+
+FAST_ROUND: dict[str, Any] = FAST_FIRST | {"algorithm": "fixmatch", "picks_per_class": 40}
+
+
+# The recipe is the short budget. At the paper's length it shows what its shortness costs.
+FAST_BUDGETS: dict[str, dict[str, Any]] = {
+    "paper": BUDGETS["paper"] | {"teacher_decay": 0.999},
+    "short": {},
+    "smoke": BUDGETS["smoke"] | {"precision": "fp32"},  # many CPUs crawl in bf16
+}
+
+
+def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
+    """A training of the fast recipe; with a `parent` in `place` its round of self-training.
+
+    Args:
+        changes: fields of a run that differ from the recipe's, unless the budget sets them.
+        place: label set, repeat, parent, and what else says where the recipe is tried.
+    """
+    recipe = FAST_ROUND if place.get("parent") else FAST_FIRST
+    fixed = {"dataset": "cifar10", "network": "wrn-28-2"}
+    return Run(**(fixed | recipe | dict(changes) | FAST_BUDGETS[budget] | place))

@@ -1,0 +1,215 @@
+"""A `Run` becomes objects: data, labeled images, network, algorithm, configuration."""
+
+import gc
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from boss import algorithms, data, models, self_training
+from boss.algorithms import Algorithm, Sizes
+from boss.augment import Views, check_size
+from boss.data.label_sets import LabelSet, resolve, validation_indices
+from boss.errors import InputError
+from boss.models.grammar import parse_network
+from boss.results.read import Store
+from boss.seeds import Streams, stream
+from boss.self_training import Picks
+from boss.study.run import Run
+from boss.training.config import TrainConfig
+from boss.training.state import Training, TrainingData, UnlabeledImages, start
+from boss.workers.runtime import Runtime
+
+
+class Workbench:
+    """What a process keeps from run to run: costly to make, and never changed by a run.
+
+    The data set of the last run, once in memory (SVHN: 2 GB), until its files change or another is
+    asked for; its label sets.
+    """
+
+    def __init__(self) -> None:
+        self._dataset: data.Dataset | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._labels: dict[str, LabelSet] = {}
+
+    def dataset(self, name: str, folder: Path | None) -> data.Dataset:
+        """As `boss.data.load` returns it now."""
+        stamp = (name, folder, data.stamp(name, folder))
+        if self._dataset is None or stamp != self._stamp:
+            self._dataset, self._labels = None, {}  # first: two of them might not fit
+            self._dataset, self._stamp = data.load(name, folder), stamp
+        return self._dataset
+
+    def labels(self, label_set: str, dataset: data.Dataset) -> LabelSet:
+        """As `resolve` returns it now; what lies in a file of its own is read again."""
+        if dataset is not self._dataset or label_set.startswith(("file:", "select:")):
+            return resolve(label_set, dataset)
+        if label_set not in self._labels:
+            self._labels[label_set] = resolve(label_set, dataset)
+        return self._labels[label_set]
+
+    def clear_up(self) -> None:
+        """After a run: give back the memory of the GPU, which other processes may need."""
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def check(
+    runs: Iterable[Run], runtime: Runtime
+) -> tuple[dict[str, str], dict[tuple[str, str], LabelSet]]:
+    """See that each run can be performed: its data, labels, network and algorithm.
+
+    Returns:
+        What the runs stand on: the fingerprint of every data set, and the labeled images by
+        (data set, id of the label set).
+
+    Raises:
+        InputError: the first thing that cannot be had.
+    """
+    runs = list(runs)
+    fingerprints: dict[str, str] = {}
+    labels: dict[tuple[str, str], LabelSet] = {}
+    for name in dict.fromkeys(run.dataset for run in runs):
+        dataset = data.load(name, runtime.data)
+        fingerprints[name] = dataset.fingerprint
+        check_size(dataset.train.images.shape[-1])
+        seen = set()
+        for run in (r for r in runs if r.dataset == name):
+            needs = run.with_fields(repeat=0)  # repeats need the same things
+            if needs in seen:
+                continue
+            seen.add(needs)
+            labels[name, run.label_set] = resolve(run.label_set, dataset)
+            parse_network(run.network)
+            _algorithm(run)
+            if run.augmentation == "flip" and not dataset.flip:
+                raise InputError(
+                    f"images of {name} must not be mirrored: augmentation flip is none"
+                )
+            if run.num_validation >= len(dataset.train):
+                raise InputError(
+                    f"num_validation={run.num_validation} leaves no unlabeled image of the"
+                    f" {len(dataset.train)} of {name}"
+                )
+    return fingerprints, labels
+
+
+def labeled_images(
+    run: Run, dataset: data.Dataset, store: Store, workbench: Workbench | None = None
+) -> tuple[LabelSet, Picks | None]:
+    """What a run learns from: its label set, and in self-training what its parent picks."""
+    labels = (workbench or Workbench()).labels(run.label_set, dataset)
+    if run.parent is None:
+        return labels, None
+    picks = self_training.picks_of_parent(run, dataset, labels, store)
+    truth = dataset.train.labels.numpy()
+    trained_as = picks.guesses if run.pick_labels == "pseudo" else truth[picks.indices]
+    return self_training.joined(labels, picks, trained_as), picks
+
+
+def training_data(
+    run: Run, dataset: data.Dataset, labels: LabelSet, device: torch.device
+) -> TrainingData:
+    """Labeled, unlabeled, test and validation images on the device.
+
+    The unlabeled images are all of the training set and, where there are any, those that come
+    without a class. The labeled ones stay among them (Sohn et al. 2020, footnote 2), but for those
+    held out: the first `num_validation` of the reference's class-interleaved list leave the pool,
+    labeled or not. Deviation: the reference also validates on the labeled images among them; here
+    they are passed over, so that validation images are never trained on.
+    """
+    held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
+    images, truth = dataset.train.images, dataset.train.labels
+    if run.num_validation:  # otherwise no copy is made: SVHN has 2 GB of images
+        pool = torch.ones(len(dataset.train), dtype=torch.bool)
+        pool[torch.as_tensor(held_out, dtype=torch.int64)] = False
+        images, truth = images[pool], truth[pool]
+    if dataset.unlabeled is not None:
+        unknown = torch.full((len(dataset.unlabeled),), -1)
+        truth = torch.cat([truth, unknown])
+        # On the device: STL-10 has 3 GB of images.
+        images = torch.cat([images.to(device), dataset.unlabeled.to(device)])
+    labeled = dataset.train.subset(torch.tensor(labels.indices))
+    labeled = replace(labeled, labels=torch.tensor(labels.labels))
+    test = dataset.test
+    in_labeled = set(labels.indices)
+    unseen = [i for i in held_out.tolist() if i not in in_labeled]
+    validation = dataset.train.subset(unseen) if unseen else None
+    if run.max_eval_images is not None:
+        test = test.subset(torch.arange(min(len(test), run.max_eval_images)))
+        if validation is not None:
+            num = min(len(validation), run.max_eval_images)
+            validation = validation.subset(torch.arange(num))
+    return TrainingData(
+        labeled=labeled.to(device),
+        unlabeled=UnlabeledImages(images.to(device), truth.to(device)),
+        test=test.to(device),
+        validation=None if validation is None else validation.to(device),
+    )
+
+
+def _algorithm(run: Run) -> Algorithm:
+    algorithm = algorithms.build(run.algorithm, run.options)
+    for key, default in algorithms.hyperparameters(run.algorithm).items():
+        if key in run.options and run.options[key] == default:
+            raise InputError(
+                f"option {key}={default} is the default of {run.algorithm}: leave it out, so that"
+                " one training has one id"
+            )
+    if algorithm.views and run.unlabeled_ratio == 0:
+        raise InputError(f"{run.algorithm} needs unlabeled images: unlabeled_ratio must not be 0")
+    if not algorithm.views and run.unlabeled_ratio != 0:
+        raise InputError(f"{run.algorithm} uses no unlabeled images: unlabeled_ratio must be 0")
+    has_strong_view = "strong" in (*algorithm.views, algorithm.labeled_view)
+    if not has_strong_view and run.augmentation != "randaugment":
+        raise InputError(f"{run.algorithm} has no strong view: leave augmentation out")
+    if algorithm.labeled_view == "strong" and run.augmentation in ("flip", "none"):
+        raise InputError(
+            f"{run.algorithm} distorts weakly augmented labeled images: augmentation must not be"
+            f" {run.augmentation}"
+        )
+    return algorithm
+
+
+def train_config(run: Run) -> TrainConfig:
+    """What the loop needs to know of a run."""
+    return TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
+
+
+def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training:
+    """A run at step 0: network, algorithm, optimizer and random streams."""
+    student = models.build(
+        run.network,
+        channels=dataset.train.images.shape[1],
+        num_classes=dataset.train.num_classes,
+        norm_momentum=run.norm_momentum,
+        generator=stream(*run.stream_key, "initialization"),
+    )
+    sizes = Sizes(
+        num_classes=dataset.train.num_classes,
+        num_features=student.num_features,
+        num_unlabeled=num_unlabeled(run, dataset),
+    )
+    algorithm = _algorithm(run)
+    algorithm.allocate(sizes, stream(*run.stream_key, "algorithm initialization"))
+    dtype = torch.float32
+    if run.precision == "fp64":
+        student, algorithm, dtype = student.double(), algorithm.double(), torch.float64
+    views = Views(
+        run.augmentation,
+        dataset.train.images.shape[-1],
+        flip=dataset.flip,
+        device=device,
+        dtype=dtype,
+    )
+    streams = Streams(*run.stream_key, device=device)
+    return start(student, algorithm, views, train_config(run), streams, sizes.num_classes, device)
+
+
+def num_unlabeled(run: Run, dataset: data.Dataset) -> int:
+    """The number of images that a run learns from without labels."""
+    extra = 0 if dataset.unlabeled is None else len(dataset.unlabeled)
+    return len(dataset.train) - run.num_validation + extra

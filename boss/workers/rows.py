@@ -1,0 +1,147 @@
+"""TODO"""
+
+import copy
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from boss import algorithms, data
+from boss.augment import rate_rows
+from boss.data.label_sets import LabelSet
+from boss.self_training import Picks
+from boss.study.run import Run
+from boss.training.evaluate import predict
+from boss.training.state import Training
+from boss.workers.runtime import Runtime, device_name
+
+MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
+
+
+# Of a label set: more would make its rows larger than its results.
+MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
+
+
+def _run_row(
+    run: Run,
+    runtime: Runtime,
+    training: Training,
+    dataset: data.Dataset,
+    labels: LabelSet,
+    picks: Picks | None,
+) -> dict[str, Any]:
+    accuracies = [r["test_accuracy"] for r in training.evaluations if r["network"] == "teacher"]
+    options = algorithms.hyperparameters(run.algorithm) | dict(run.options)
+    oracles = [
+        labels.oracle,
+        "true labels of the picks" if run.pick_labels == "true" else "",
+        "picks by the network of the best test accuracy" if run.rank_by == "best_test" else "",
+    ]
+    ancestor = run.parent
+    while ancestor is not None and ancestor.parent is not None:
+        same = (ancestor.pick_labels, ancestor.rank_by) == ("pseudo", "last")
+        oracles.append("" if same else f"an oracle in round {ancestor.round}")
+        ancestor = ancestor.parent
+    truth = dataset.train.labels.numpy()
+    return run.as_dict() | {
+        "run_id": run.id,
+        "study": runtime.study,
+        "dataset_fingerprint": dataset.fingerprint,
+        "labels": list(labels.indices),
+        "label_classes": list(labels.labels),
+        "num_labels": len(labels.indices),
+        "parent": run.parent and run.parent.id,
+        "round": run.round,
+        "num_picks": 0 if picks is None else len(picks.indices),
+        "num_wrong_picks": 0
+        if picks is None
+        else int((picks.guesses != truth[picks.indices]).sum()),
+        "stop_reason": picks and picks.stop_reason,
+        "oracle": "; ".join(filter(None, oracles)) or None,
+        "num_parameters": sum(p.numel() for p in training.student.parameters()),
+        "num_steps": run.num_steps,
+        "options": json.dumps(options, sort_keys=True),
+        "seconds": training.seconds,
+        "first_step_seconds": training.first_step_seconds,
+        "execution": "+".join(training.executions),
+        "peak_device_bytes": torch.cuda.max_memory_allocated(runtime.device)
+        if runtime.device.startswith("cuda")
+        else None,
+        "device": device_name(torch.device(runtime.device)),
+        "threads": runtime.threads,
+        "versions": json.dumps(runtime.versions, sort_keys=True),
+        "commit": runtime.commit,
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "last_accuracy": accuracies[-1],
+        "median_last_20_accuracy": float(np.median(accuracies[-20:])),
+        "best_test_accuracy": max(r["test_accuracy"] for r in training.evaluations),
+    }
+
+
+def _label_rows(
+    dataset: data.Dataset, labels: LabelSet, picks: Picks | None
+) -> list[dict[str, Any]]:
+    """The labeled images, the prototypes with their pixels: a reader can look at them."""
+    num_picks = 0 if picks is None else len(picks.indices)
+    num_prototypes = len(labels) - num_picks
+    with_pixels = num_prototypes <= MAX_LABELS_WITH_PIXELS
+    with_pixels &= num_prototypes * dataset.train.images[0].numel() <= MAX_LABELED_VALUES
+    rows = []
+    for position, (index, label) in enumerate(zip(labels.indices, labels.labels, strict=True)):
+        is_pick = position >= num_prototypes
+        image = dataset.train.images[index]
+        rows.append(
+            {
+                "position": position,
+                "image_index": index,
+                "label": label,
+                "true_label": int(dataset.train.labels[index]),
+                "class_name": dataset.class_names[label],
+                "is_pick": is_pick,
+                "doubt": float(picks.doubts[position - num_prototypes])
+                if picks is not None and is_pick
+                else None,
+                "image": _png(image) if with_pixels and not is_pick else None,
+            }
+        )
+    return rows
+
+
+def _png(image: torch.Tensor) -> bytes:
+    """A uint8 image (C, H, W) as a PNG file."""
+    pixels = image.permute(1, 2, 0).squeeze(2) if len(image) == 1 else image.permute(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(pixels.numpy()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _prediction_rows(
+    run: Run, training: Training, dataset: data.Dataset, device: torch.device
+) -> pd.DataFrame:
+    """What the last teacher, and the best network on the test set, take the images for."""
+    best = copy.deepcopy(training.teacher)
+    best.load_state_dict(training.best_weights)
+    images = dataset.train.images[: run.max_eval_images].to(device)
+    networks = {"last": training.teacher, "best_test": best}
+    found = [predict(network, images, precision=run.precision) for network in networks.values()]
+    return pd.DataFrame(
+        {
+            "network": np.repeat([*networks], len(images)),
+            "image_index": np.tile(np.arange(len(images)), len(networks)),
+            "guess": np.concatenate([guesses.cpu().numpy() for guesses, _ in found]),
+            "doubt": np.concatenate([doubts.cpu().numpy() for _, doubts in found]),
+        }
+    )
+
+
+def _rate_rows(training: Training) -> pd.DataFrame:
+    """The rates that CTAugment learned, at no more than MAX_RATE_STEPS evaluations."""
+    evaluations = np.linspace(0, len(training.rates) - 1, MAX_RATE_STEPS).round().astype(int)
+    steps = [training.rates[index] for index in dict.fromkeys(evaluations.tolist())]
+    tables = [pd.DataFrame(rate_rows(rates)).assign(step=step) for step, rates in steps]
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,271 @@
+"""SimCLR: its loss by hand and as a plain loop, one step as plain code, resume, what it learns."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from boss.augment import RandAugment, Weak, to_float
+from boss.errors import InputError
+from boss.prototypes import embeddings, simclr
+from boss.prototypes.embeddings import embed
+from boss.prototypes.simclr import SimCLRConfig, Training, configure, nt_xent, train_encoder
+from boss.seeds import EpochOrder, stream
+from boss.training import checkpoint
+from boss.training.state import NonFiniteLossError
+
+CPU = torch.device("cpu")
+CONFIG = SimCLRConfig(
+    network="wrn-7-1", num_steps=8, batch_size=32, learning_rate=0.1, warmup=0.25, num_outputs=16
+)
+
+
+class Interruption(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def report_every_step(monkeypatch):
+    monkeypatch.setattr(simclr, "REPORT_SECONDS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return digits.train.images[:200]
+
+
+def run(images, config=CONFIG, **options):
+    return train_encoder(images, config, **{"flip": True, "seed": 0, "device": CPU} | options)
+
+
+def equal(a, b):
+    return all(torch.equal(x, b.state_dict()[name]) for name, x in a.state_dict().items())
+
+
+def test_loss_by_hand():
+    """Two images at right angles, each view like its twin: e^2 against itself and two of e^0."""
+    first = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # lengths do not matter
+    second = torch.tensor([[1.0, 0.0], [0.0, 5.0]])
+    expected = math.log(math.exp(2) + 2) - 2
+    assert nt_xent(first, second, 0.5).tolist() == pytest.approx([expected] * 4)
+    # The twins exchanged: the twin has cosine 0, one of the others 1.
+    expected = math.log(math.exp(2) + 2)
+    assert nt_xent(first, second.flip(0), 0.5).tolist() == pytest.approx([expected] * 4)
+
+
+def test_loss_equals_a_plain_loop():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 5, 3, generator=generator, dtype=torch.float64)
+    z = torch.cat([first, second])
+    z = z / z.norm(dim=1, keepdim=True)
+    expected = []
+    for i in range(10):
+        twin = i + 5 if i < 5 else i - 5
+        others = [math.exp(float(z[i] @ z[k]) / 0.3) for k in range(10) if k != i]
+        expected.append(-math.log(math.exp(float(z[i] @ z[twin]) / 0.3) / sum(others)))
+    loss = nt_xent(first, second, 0.3)
+    assert loss.dtype == torch.float64
+    assert loss.tolist() == pytest.approx(expected)
+
+
+def test_loss_in_half_precision_is_single():
+    half = torch.ones(2, 3, dtype=torch.bfloat16)
+    assert nt_xent(half, half, 0.5).dtype == torch.float32
+
+
+def test_learning_rate_by_hand():
+    config = dataclasses.replace(CONFIG, num_steps=10, warmup=0.2, learning_rate=3.0)
+    rates = [config.learning_rate_at(step) for step in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([1, 2, 3, 1.5, 0])
+    assert dataclasses.replace(config, warmup=0.0).learning_rate_at(0) == 3
+
+
+def test_defaults():
+    large, small = configure(32, 50_000), configure(8, 1_000, num_steps=7)
+    assert (large.network, large.batch_size, large.num_steps) == ("wrn-28-2", 512, 50_000)
+    assert (small.network, small.batch_size, small.num_steps) == ("wrn-7-1", 256, 7)
+    assert large.learning_rate == 0.6
+    assert configure(8, 10).batch_size == 10  # no image twice in a batch
+
+
+def test_what_is_trained_and_what_decays():
+    training = Training(CONFIG, 1, 0, CPU)
+    decayed, free = training.optimizer.param_groups
+    assert decayed["weight_decay"] == CONFIG.weight_decay
+    assert free["weight_decay"] == 0
+    named = [*training.encoder.named_parameters(), *training.head.named_parameters()]
+    named = [(name, p) for name, p in named if not name.startswith("classify")]
+    kernels = {id(p) for name, p in named if name.endswith("weight") and p.ndim > 1}
+    assert {id(p) for p in decayed["params"]} == kernels
+    assert {id(p) for p in free["params"]} == {id(p) for _, p in named} - kernels
+
+
+def test_one_step_equals_plain_code(images):
+    """Order, two views, head, loss and a Nesterov step with decay, written out."""
+    config = dataclasses.replace(CONFIG, num_steps=1, weight_decay=0.01)
+    training = Training(config, 1, 3, CPU)
+    x = images[EpochOrder(len(images), 32, "simclr", 3, "order", device=CPU)[0]]
+    weak, strong = Weak(8, flip=True, device=CPU), RandAugment(8, device=CPU)
+    generator = stream("simclr", 3, "augmentation")
+    views = []
+    for _ in range(2):
+        once = weak(x, weak.draw(32, generator))
+        views.append(to_float(*strong(once, strong.draw(32, generator))))
+    hidden = training.encoder.train().features(torch.cat(views))
+    first, _, last = training.head
+    z = (hidden @ first.weight.T + first.bias).relu() @ last.weight.T + last.bias
+    nt_xent(z[:32], z[32:], 0.5).mean().backward()
+    expected = {}
+    for name, p in training.encoder.named_parameters():
+        if not name.startswith("classify"):
+            gradient = p.grad + (0.01 * p if p.ndim > 1 else 0)
+            expected[name] = (p - 0.1 * (1 + 0.9) * gradient).detach()
+    encoder = run(images, config, seed=3)
+    trained = dict(encoder.named_parameters())
+    for name, value in expected.items():
+        torch.testing.assert_close(trained[name], value, atol=1e-6, rtol=1e-5)
+
+
+def test_an_epoch_shows_every_image_twice(images, monkeypatch):
+    seen = []
+
+    class Recorder(Weak):
+        def __call__(self, x, draws):
+            seen.extend(x)
+            return super().__call__(x, draws)
+
+    monkeypatch.setattr(simclr, "Weak", Recorder)
+    run(images, dataclasses.replace(CONFIG, batch_size=25))  # 8 steps of 200 images
+    assert len(seen) == 400
+    shown = sorted(x.flatten().tolist() for x in seen)
+    assert shown == sorted([x.flatten().tolist() for x in images] * 2)
+
+
+def test_equal_seeds_give_equal_encoders(images):
+    encoders = []
+    for seed, global_seed in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(global_seed)
+        encoders.append(run(images, seed=seed))
+    assert equal(encoders[0], encoders[1])
+    assert not equal(encoders[0], encoders[2])
+
+
+def test_every_setting_matters(images):
+    base = run(images)
+    for change in (
+        {"num_steps": 7}, {"batch_size": 31}, {"learning_rate": 0.2}, {"warmup": 0.0},
+        {"momentum": 0.5}, {"weight_decay": 0.1}, {"temperature": 0.1}, {"num_outputs": 8},
+        {"norm_momentum": 0.2},
+    ):  # fmt: skip
+        assert not equal(base, run(images, dataclasses.replace(CONFIG, **change))), change
+    assert not equal(base, run(images, flip=False))
+
+
+def test_an_interrupted_training_continues_exactly(images, tmp_path):
+    whole, file = run(images), tmp_path / "simclr.pt"
+    shares = []
+
+    def interrupt_at(*stops):
+        def progress(share, detail):
+            shares.append(share)
+            if share in stops:
+                raise Interruption
+
+        return progress
+
+    options = {"file": file, "basis": "digits", "checkpoint_seconds": 0.0}
+    for stop in (3 / 8, 6 / 8):
+        with pytest.raises(Interruption):
+            run(images, progress=interrupt_at(stop), **options)
+    resumed = run(images, progress=interrupt_at(), **options)
+    assert equal(whole, resumed)
+    # Reported before it is saved, so each continues one step before its interruption.
+    assert [8 * share for share in shares] == [0, 1, 2, 3, 2, 3, 4, 5, 6, 5, 6, 7, 8]
+    assert shares[-1] == 1
+
+
+def test_a_finished_training_is_kept(images, tmp_path):
+    options = {"file": tmp_path / "simclr.pt", "basis": "digits"}
+    whole = run(images, **options)
+
+    def forbidden(share, detail):
+        raise AssertionError
+
+    kept = run(images, progress=forbidden, **options)
+    assert equal(whole, kept)
+    x = to_float(images)
+    assert torch.equal(whole.eval().features(x), kept.eval().features(x))
+    for change in ({"basis": "others"}, {"seed": 1}, {"flip": False}):
+        with pytest.raises(AssertionError):
+            run(images, progress=forbidden, **options | change)
+    (tmp_path / "simclr.pt").write_bytes(b"damaged")
+    assert equal(whole, run(images, **options))
+
+
+def test_a_training_of_another_kind_of_device_is_not_continued(images, tmp_path):
+    def interrupt(share, detail):
+        if share > 0.5:
+            raise Interruption
+
+    file = tmp_path / "simclr.pt"
+    with pytest.raises(Interruption):
+        run(images, file=file, checkpoint_seconds=0.0, progress=interrupt)
+    checkpoint.save(file, checkpoint.load(file) | {"kind of device": "cuda"})
+    with pytest.raises(InputError, match=r"begun on cuda, not on cpu: .* remove .*simclr.pt"):
+        run(images, file=file)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_loss_that_is_not_finite_is_told_and_not_saved(seconds, images, monkeypatch, tmp_path):
+    monkeypatch.setattr(simclr, "REPORT_SECONDS", seconds)
+    config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(NonFiniteLossError, match="not finite at step"):
+        run(images, config, file=tmp_path / "simclr.pt", checkpoint_seconds=0.0)
+    saved = checkpoint.load(tmp_path / "simclr.pt")
+    assert saved is None or math.isfinite(saved["training"]["loss"])
+
+
+# As an embedding.
+
+
+def part_of(digits, num):
+    return dataclasses.replace(
+        digits, train=digits.train.subset(range(num)), test=digits.test.subset(range(50))
+    )
+
+
+def test_the_loss_falls_on_digits(digits, monkeypatch):
+    monkeypatch.setattr(embeddings, "REPORT_SECONDS", 0.0)
+    lines = []
+    dataset = part_of(digits, 200)
+    train, test = embed("simclr:50", dataset, parts=("train", "test"), report=lines.append)
+    losses = [float(m[1]) for line in lines if (m := re.search(r"loss (\d\.\d+)", line))]
+    assert len(losses) == 50
+    # log 399 = 5.99 is what indifference costs
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+    assert train.shape == (200, 32)
+    assert test.shape == (50, 32)
+    assert train.std(axis=0).min() > 0
+
+
+def test_embedding_is_that_of_the_encoder_and_of_no_label(digits, tmp_path):
+    dataset = part_of(digits, 64)
+    [features] = embed("simclr:3", dataset, cache=tmp_path)
+    encoder = run(dataset.train.images, configure(8, 64, 3), flip=dataset.flip).eval()
+    with torch.no_grad():
+        expected = encoder.features(to_float(dataset.train.images)).numpy()
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+    labels = dataset.train.labels.roll(1)
+    other = dataclasses.replace(dataset, train=dataset.train.relabel(labels))
+    assert np.array_equal(embed("simclr:3", other)[0], features)
+
+
+def test_the_other_part_needs_no_second_training(digits, tmp_path, monkeypatch):
+    dataset = part_of(digits, 64)
+    _, test = embed("simclr:3", dataset, parts=("train", "test"))
+    embed("simclr:3", dataset, cache=tmp_path)
+    monkeypatch.setattr(simclr, "nt_xent", None)  # cannot train
+    assert np.array_equal(embed("simclr:3", dataset, parts=("test",), cache=tmp_path)[0], test)

@@ -1,0 +1,398 @@
+"""A run from its settings to its rows, and what is refused before it starts."""
+
+import dataclasses
+import json
+import os
+import shutil
+import statistics
+import threading
+import time
+
+import filelock
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from boss import data
+from boss.algorithms import hyperparameters
+from boss.data.label_sets import resolve
+from boss.errors import InputError
+from boss.results.read import Store
+from boss.training import checkpoint
+from boss.workers import worker as perform_module
+from boss.workers.build import check
+from boss.workers.process import in_child
+from boss.workers.rows import _run_row
+from boss.workers.runtime import Runtime, configure_torch
+from boss.workers.scheduler import Stop, execute
+from boss.workers.worker import Workbench, compile_lock, compiler_cache, perform, program_of
+from tests.training.test_loop import RUN, prepare
+from tests.workers.test_scheduler import LONG, Recorder
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Runtime(results=tmp_path, study="s", versions={"python": "3"}, commit="abc")
+
+
+def test_the_row_of_a_run(place, digits):
+    run = dataclasses.replace(RUN, num_images=26 * 8, num_evaluations=26)
+    assert perform(run, place) == "finished"
+    store = Store(place.results, "s")
+    [row] = store.read("runs").to_dict("records")
+    evaluations = store.read("evaluations")
+    accuracies = {
+        network: of.sort_values("step")["test_accuracy"].tolist()
+        for network, of in evaluations.groupby("network")
+    }
+    assert len(accuracies["teacher"]) == len(accuracies["student"]) == 26
+    assert accuracies["teacher"] != accuracies["student"]
+    assert row["last_accuracy"] == accuracies["teacher"][-1]
+    assert row["median_last_20_accuracy"] == statistics.median(accuracies["teacher"][6:])
+    assert row["best_test_accuracy"] == max(accuracies["teacher"] + accuracies["student"])
+    assert row["dataset_fingerprint"] == digits.fingerprint
+    assert digits.train.labels[row["labels"].tolist()].tolist() == row["label_classes"].tolist()
+    assert (row["num_labels"], row["num_steps"], row["num_parameters"]) == (10, 26, 19_786)
+    assert (row["study"], row["commit"], row["versions"]) == ("s", "abc", '{"python": "3"}')
+    for name, value in run.as_dict().items():
+        if name == "options":
+            value = json.dumps(hyperparameters("fixmatch") | {"threshold": 0.14}, sort_keys=True)
+        if name == "parent":
+            assert pd.isna(row["parent"])
+            continue
+        assert row[name] == value, name
+
+
+@pytest.mark.parametrize("best", ["teacher", "student"])
+def test_the_columns_of_accuracy_by_hand(place, digits, best):
+    """24 evaluations: the median leaves the first four out; the best may be of either network."""
+    training, _ = prepare(RUN, digits)
+    accuracies = [0.9, 0.9, 0.9, 0.9, *(0.01 * i for i in range(20))]
+    training.evaluations = [
+        {"network": network, "test_accuracy": accuracy + (0.05 if network == best else 0.0)}
+        for accuracy in accuracies
+        for network in ("teacher", "student")
+    ]
+    row = _run_row(RUN, place, training, digits, resolve(RUN.label_set, digits), None)
+    of_teacher = 0.05 if best == "teacher" else 0.0
+    assert row["last_accuracy"] == pytest.approx(0.19 + of_teacher)
+    assert row["median_last_20_accuracy"] == pytest.approx(0.095 + of_teacher)
+    assert row["best_test_accuracy"] == pytest.approx(0.95)
+
+
+def test_process_settings():
+    assert in_child(_settings) == [
+        (2, True, "ieee", torch.float32, ":4096:8"), (1, False, "ieee", torch.float32, ":4096:8")
+    ]  # fmt: skip
+
+
+def _settings():
+    """Of a deterministic run, then of another in the same process, after something spoilt them."""
+    found = []
+    for deterministic, threads in ((True, 2), (False, 1)):
+        torch.set_num_threads(3)
+        torch.set_default_dtype(torch.float64)
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        configure_torch(
+            dataclasses.replace(RUN, deterministic=deterministic),
+            Runtime(results=None, study="s", threads=threads),
+        )
+        settings = (
+            torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.conv.fp32_precision,
+            torch.get_default_dtype(),
+            os.environ["CUBLAS_WORKSPACE_CONFIG"],
+        )
+        found.append(settings)
+    return found
+
+
+def make_npz(path, seed=0):
+    """A data set of 40 images of 8 x 8 pixels."""
+    x = np.random.default_rng(seed).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    y = np.arange(40) % 10
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+
+
+def test_a_workbench_keeps_one_data_set_until_its_file_changes(tmp_path, monkeypatch):
+    path = tmp_path / "own.npz"
+    make_npz(path)
+    workbench, loaded, load = Workbench(), [], data.load
+
+    def count(name, folder):
+        loaded.append(name)
+        return load(name, folder)
+
+    monkeypatch.setattr(data, "load", count)
+    first = workbench.dataset(str(path), None)
+    labels = workbench.labels("fixmatch:1@20", first)
+    assert workbench.dataset(str(path), None) is first
+    assert workbench.labels("fixmatch:1@20", first) is labels
+    assert labels == resolve("fixmatch:1@20", first)
+    assert workbench.dataset("digits", None) is workbench.dataset("digits", None)
+    assert loaded == [str(path), "digits"]
+    assert workbench.dataset(str(path), None) is workbench.dataset(str(path), None)
+    assert workbench.labels("fixmatch:1@20", first) is not labels  # of what it no longer keeps
+    # Of as many bytes, at the same time to the second.
+    time_before = path.stat().st_mtime
+    make_npz(path, seed=1)
+    os.utime(path, ns=(0, int(time_before) * 10**9 + 1))
+    second = workbench.dataset(str(path), None)
+    assert second.fingerprint == load(str(path)).fingerprint != first.fingerprint
+    assert loaded == [str(path), "digits", str(path), str(path)]
+    path.unlink()
+    with pytest.raises(InputError, match=r"own\.npz"):
+        workbench.dataset(str(path), None)
+
+
+def test_label_sets_in_files_are_read_again(tmp_path, digits, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workbench = Workbench()
+    dataset = workbench.dataset("digits", None)
+    path = tmp_path / "label_sets" / "mine.json"
+    path.parent.mkdir()
+    for offset in (0, 1):
+        picks = [int((digits.train.labels == k).nonzero()[offset]) for k in range(10)]
+        path.write_text(json.dumps({"indices": picks}))
+        for label_set in (f"file:{path}", "select:mine"):
+            assert workbench.labels(label_set, dataset).indices == tuple(picks)
+
+
+def test_the_stamp_of_a_folder_of_images_tells_every_change(tmp_path, digits):
+    from PIL import Image
+
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "own" / part / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(tmp_path / "own" / part / name / "1.png")
+    name = f"folder:{tmp_path / 'own'}"
+    stamps = [data.stamp(name)]
+    assert data.stamp(name) == stamps[0]
+    Image.new("L", (8, 8), 9).save(tmp_path / "own/train/b/1.png")
+    stamps.append(data.stamp(name))
+    shutil.copy(tmp_path / "own/train/b/1.png", tmp_path / "own/train/b/2.png")
+    stamps.append(data.stamp(name))
+    (tmp_path / "own/train/b/2.png").rename(tmp_path / "own/train/a/2.png")
+    stamps.append(data.stamp(name))
+    assert len(set(stamps)) == 4
+    with pytest.raises(InputError, match="unknown data set"):
+        data.stamp("mnist")
+
+
+def test_a_run_leaves_the_workbench_as_it_was(place):
+    workbench = Workbench()
+    for algorithm, augmentation in (("fixmatch", "ctaugment"), ("vat", "randaugment")):
+        run = dataclasses.replace(RUN, algorithm=algorithm, options={}, augmentation=augmentation)
+        assert perform(run, place, workbench=workbench) == "finished"
+    kept, fresh = workbench.dataset("digits", None), data.load("digits")
+    for mine, other in ((kept.train, fresh.train), (kept.test, fresh.test)):
+        assert torch.equal(mine.images, other.images)
+        assert torch.equal(mine.labels, other.labels)
+
+
+def in_threads(num, function, *arguments):
+    """What `in_child` returns or raises, for so many children at a time."""
+    found = []
+
+    def call():
+        try:
+            found.append(in_child(function, *arguments))
+        except RuntimeError as error:
+            found.append(str(error).splitlines()[-1])
+
+    threads = [threading.Thread(target=call) for _ in range(num)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _compile(folder, how):
+    """Compile unless it is done, noting when; returns whether it was this process."""
+    with compile_lock("p", folder) as compiled:
+        mine = not (folder / "boss-p.done").exists()
+        if mine:
+            num = len(list(folder.glob("began-*")))
+            (folder / f"began-{os.getpid()}").touch()
+            assert len(list(folder.glob("now-*"))) == 0, "two at a time"
+            (folder / f"now-{os.getpid()}").touch()
+            time.sleep(0.3)
+            (folder / f"now-{os.getpid()}").unlink()
+            if num == 0 and how == "raises":
+                raise ValueError("of the compiler")
+            if num == 0 and how == "dies":
+                os._exit(3)
+        compiled()
+        compiled()
+        time.sleep(0.3)  # training; the others do not wait for that
+    return mine
+
+
+def test_one_process_compiles_while_the_others_wait(tmp_path):
+    assert sorted(in_threads(3, _compile, tmp_path, "well")) == [False, False, True]
+    assert in_threads(1, _compile, tmp_path, "well") == [False]
+
+
+@pytest.mark.parametrize(("how", "said"), [("raises", "of the compiler"), ("dies", "exit code 3")])
+def test_a_compilation_that_fails_lets_the_next_process_try(tmp_path, how, said):
+    found = in_threads(3, _compile, tmp_path, how)
+    assert sorted(f for f in found if not isinstance(f, str)) == [False, True]
+    assert said in next(f for f in found if isinstance(f, str))
+    assert len(list(tmp_path.glob("began-*"))) == 2
+
+
+def test_others_go_on_as_soon_as_the_first_steps_are_done(tmp_path):
+    with compile_lock("p", tmp_path) as compiled:
+        entered = threading.Event()
+
+        def wait():
+            with compile_lock("p", tmp_path):
+                entered.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.5)
+        with compile_lock("another", tmp_path):
+            pass
+        compiled()
+        assert entered.wait(5)
+        filelock.FileLock(tmp_path / "boss-p.lock").acquire(timeout=0).lock.release()
+    thread.join()
+
+
+def test_a_block_that_ends_before_the_first_steps_lets_the_next_one_compile(tmp_path):
+    with compile_lock("p", tmp_path):
+        pass
+    assert not (tmp_path / "boss-p.done").exists()
+    with compile_lock("p", tmp_path, lambda: False) as compiled:
+        compiled()
+    assert (tmp_path / "boss-p.done").exists()
+
+
+def test_nobody_waits_in_vain_for_a_compilation(tmp_path, monkeypatch):
+    with filelock.FileLock(tmp_path / "boss-p.lock"):
+        began = time.monotonic()
+        with compile_lock("p", tmp_path, should_stop=lambda: True) as compiled:
+            compiled()  # another's, who has not said so
+        assert not (tmp_path / "boss-p.done").exists()
+        monkeypatch.setattr(perform_module, "COMPILE_SECONDS", 0.5)
+        with compile_lock("p", tmp_path):
+            pass
+        assert 0.5 <= time.monotonic() - began < 5
+    with compile_lock(None, tmp_path / "none") as compiled:
+        compiled()
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()  # where a folder should be
+    with compile_lock("p", tmp_path / "file") as compiled:
+        compiled()
+
+
+def test_what_a_program_is_made_of(place, digits):
+    compiled = dataclasses.replace(place, execution="compiled")
+    assert program_of(RUN, digits, place) is None
+    name = program_of(RUN, digits, compiled)
+    assert len(name) == 16
+    for same in ({"repeat": 3}, {"label_set": "fixmatch:2@20"}, {"num_images": 8}):
+        assert program_of(dataclasses.replace(RUN, **same), digits, compiled) == name
+    others = [
+        {"algorithm": "flexmatch", "options": {}}, {"options": {"threshold": 0.2}},
+        {"network": "wrn-10-1"}, {"batch_size": 4}, {"unlabeled_ratio": 1}, {"precision": "bf16"},
+        {"augmentation": "ctaugment"}, {"optimizer": "adam"},
+    ]  # fmt: skip
+    names = {program_of(dataclasses.replace(RUN, **other), digits, compiled) for other in others}
+    colored = {
+        part: dataclasses.replace(images, images=images.images.repeat(1, 3, 1, 1))
+        for part, images in (("train", digits.train), ("test", digits.test))
+    }
+    names.add(program_of(RUN, dataclasses.replace(digits, **colored), compiled))
+    names.add(program_of(RUN, digits, dataclasses.replace(compiled, versions={"torch": "0"})))
+    assert len(names | {name}) == len(others) + 3
+
+
+def test_the_cache_of_the_compiler_is_where_it_is_told_to_be(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    assert compiler_cache() == tmp_path / "cache"
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"label_set": "boss:3"}, "boss:3"),
+    ({"network": "resnet"}, "unknown network"),
+    ({"algorithm": "x"}, "unknown algorithm"),
+    ({"options": {"threshold": 0.95}}, "is the default of fixmatch: leave it out"),
+    ({"options": {"threshold": "high"}}, "must be a number"),
+    ({"unlabeled_ratio": 0}, "unlabeled_ratio must not be 0"),
+    ({"algorithm": "supervised", "options": {}}, "unlabeled_ratio must be 0"),
+    ({"num_validation": 1201}, "leaves no unlabeled image"),
+    ({"dataset": "mnist"}, "unknown data set"),
+])  # fmt: skip
+def test_what_cannot_be_performed_is_refused(place, changes, message):
+    with pytest.raises(InputError, match=message):
+        check([RUN, dataclasses.replace(RUN, **changes)], place)
+
+
+def test_what_can_be_performed_is_not(place, digits):
+    fingerprints, labels = check([RUN, dataclasses.replace(RUN, num_validation=1191)], place)
+    assert fingerprints == {"digits": digits.fingerprint}
+    assert labels == {("digits", "fixmatch:1@10"): resolve("fixmatch:1@10", digits)}
+
+
+def test_images_that_are_too_small_are_refused(place, tmp_path):
+    x, y = np.zeros((20, 4, 4, 1), np.uint8), np.arange(20) % 10
+    np.savez(tmp_path / "tiny.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    run = dataclasses.replace(RUN, dataset=str(tmp_path / "tiny.npz"))
+    with pytest.raises(InputError, match="size"):
+        check([run], place)
+
+
+def interrupted(run, place):
+    """A run with a checkpoint, stopped."""
+    stop = Stop()
+    display = Recorder(lambda run, progress: setattr(stop, "signals", 1))
+    [outcome] = execute([run], place, ["cpu"], display, stop)
+    assert outcome.state == "interrupted"
+    return Store(place.results, place.study).state_folder(run.id) / "checkpoint.pt"
+
+
+@pytest.mark.parametrize(("name", "other"), [
+    ("data", "0" * 64), ("labeled images", [[1], [1]]), ("kind of device", "cuda"),
+])  # fmt: skip
+def test_a_checkpoint_of_something_else_is_refused(place, name, other):
+    path = interrupted(LONG, place)
+    saved = checkpoint.load(path)
+    checkpoint.save(path, saved | {"basis": saved["basis"] | {name: other}})
+    with pytest.raises(InputError, match=f"was made with another {name}"):
+        perform(LONG, place)
+
+
+@pytest.mark.parametrize("content", [{}, {"basis": {}}, {"basis": None, "training": 3}, "empty"])
+def test_a_checkpoint_without_sense_costs_its_steps_only(place, content):
+    path = interrupted(LONG, place)
+    if content == "empty":
+        content = {"basis": checkpoint.load(path)["basis"], "training": {"step": 5}}
+    checkpoint.save(path, content)
+    steps = []
+    assert perform(LONG, place, report=lambda p: steps.append(p.get("resumed_at"))) == "finished"
+    assert steps[0] == 0
+
+
+def test_a_label_file_that_changes_under_a_checkpoint_is_noticed(place, tmp_path, digits):
+    path = tmp_path / "mine.json"
+    picks = [int((digits.train.labels == k).nonzero()[0]) for k in range(10)]
+    path.write_text(json.dumps({"indices": picks}))
+    run = dataclasses.replace(LONG, label_set=f"file:{path}")
+    interrupted(run, place)
+    picks = [int((digits.train.labels == k).nonzero()[1]) for k in range(10)]
+    path.write_text(json.dumps({"indices": picks}))
+    with pytest.raises(InputError, match="another labeled images"):
+        perform(run, place)
+
+
+def test_a_run_is_trained_on_the_data_that_the_study_was_started_with(tmp_path, digits):
+    place = Runtime(results=tmp_path, study="s", fingerprints={"digits": digits.fingerprint})
+    assert perform(RUN, place) == "finished"
+    other = dataclasses.replace(place, study="t", fingerprints={"digits": "0" * 64})
+    with pytest.raises(InputError, match="the files of digits have changed since the study"):
+        perform(RUN, other)
