@@ -60,10 +60,16 @@ class Sizes(NamedTuple):
 class Algorithm(nn.Module, abc.ABC):
     """A loss and what it needs. Subclasses are final; hyperparameters are arguments of __init__.
 
+    title, summary, source, balances: what plans and reports say of it; literals, since
+        `boss.study.catalog` reads them from the file.
     views: how the unlabeled images are augmented, one of `VIEWS` for each view.
     labeled_view: how the labeled ones are.
     """
 
+    title: str
+    summary: str
+    source: str
+    balances: bool = False  # whether it sets thresholds or weights by class
     views: tuple[str, ...]
     labeled_view: str = "weak"
 

@@ -47,6 +47,10 @@ class BOSS(Algorithm):
         average_over: "all" unlabeled images of the batch or those "used" (0 if there are none).
     """
 
+    title = "BOSS"
+    summary = "FixMatch whose thresholds and weights keep the classes in balance"
+    source = "Smith and Conovaloff 2020, arXiv 2006.09363"
+    balances = True
     views = ("weak", "strong")
 
     def __init__(

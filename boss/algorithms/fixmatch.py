@@ -41,6 +41,10 @@ class FixMatch(Algorithm):
         prediction_view: which augmentation has to predict the label.
     """
 
+    title = "FixMatch"
+    summary = "a confident prediction on a weak view becomes the label of a strong view"
+    source = "Sohn et al. 2020, arXiv 2001.07685"
+
     def __init__(
         self,
         threshold: float = 0.95,

@@ -60,6 +60,10 @@ class FlexMatch(Algorithm):
         mapping: "concave": log(1 + beta) / log 2; "convex": beta / (2 - beta); "linear": beta.
     """
 
+    title = "FlexMatch"
+    summary = "FixMatch with lower thresholds for classes that few images have reached"
+    source = "Zhang et al. 2021, arXiv 2110.08263"
+    balances = True
     views = ("weak", "strong")
     last_label: Tensor  # of every unlabeled image: a class, or K for none (M,)
 

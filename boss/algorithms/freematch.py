@@ -57,6 +57,10 @@ class FreeMatch(Algorithm):
         threshold_max: the highest, in [threshold_min, 1].
     """
 
+    title = "FreeMatch"
+    summary = "FixMatch with thresholds that follow the mean confidence, overall and per class"
+    source = "Wang et al. 2023, arXiv 2205.07246"
+    balances = True
     views = ("weak", "strong")
     mean_confidence: Tensor  # t (1,)
     mean_probs: Tensor  # p (K,)

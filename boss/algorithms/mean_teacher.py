@@ -35,6 +35,9 @@ class MeanTeacher(Algorithm):
         rampup: share of the training over which the weight rises from 0, in (0, 1].
     """
 
+    title = "Mean Teacher"
+    summary = "consistency with the averaged network on another weak view"
+    source = "Tarvainen and Valpola 2017, arXiv 1703.01780"
     views = ("weak", "weak")
 
     def __init__(self, unlabeled_weight: float = 50.0, rampup: float = 0.4) -> None:

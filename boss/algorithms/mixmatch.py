@@ -56,6 +56,9 @@ class MixMatch(Algorithm):
         rampup: share of the training over which the weight rises linearly from 0, in (0, 1].
     """
 
+    title = "MixMatch"
+    summary = "sharpened predictions, averaged over weak views; images and labels are mixed"
+    source = "Berthelot et al. 2019, arXiv 1905.02249"
     views = ("weak", "weak")
 
     def __init__(

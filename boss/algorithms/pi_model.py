@@ -32,6 +32,9 @@ class PiModel(Algorithm):
         rampup: share of the training over which the weight rises from 0, in (0, 1].
     """
 
+    title = "Pi-Model"
+    summary = "consistency between two weakly augmented views"
+    source = "Laine and Aila 2017, arXiv 1610.02242"
     views = ("weak", "weak")
 
     def __init__(self, unlabeled_weight: float = 10.0, rampup: float = 0.4) -> None:

@@ -33,6 +33,9 @@ class PseudoLabel(Algorithm):
         rampup: share of the training over which the weight rises from 0, in (0, 1].
     """
 
+    title = "Pseudo-Label"
+    summary = "a confident prediction becomes the label of the view it was made on"
+    source = "Lee 2013, ICML workshop on challenges in representation learning"
     views = ("weak",)
 
     def __init__(

@@ -76,6 +76,9 @@ class ReMixMatch(Algorithm):
         history: batches in p_model; 0 for guesses that are not aligned, an ablation of the paper.
     """
 
+    title = "ReMixMatch"
+    summary = "MixMatch with predictions aligned to the class frequencies, and strong views"
+    source = "Berthelot et al. 2020, arXiv 1911.09785"
     labeled_view = "strong"
     p_data: Tensor  # (K,)
     predictions: Tensor  # the last batches' means, the latest last (history, K)

@@ -25,6 +25,9 @@ class Supervised(Algorithm):
         smoothing: how much of the label is spread evenly over all classes, in [0, 1).
     """
 
+    title = "Supervised"
+    summary = "trains on the labeled images alone"
+    source = "the baseline of every semi-supervised method"
     views = ()
 
     def __init__(self, smoothing: float = 0.0) -> None:

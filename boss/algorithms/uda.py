@@ -55,6 +55,9 @@ class UDA(Algorithm):
         annealing: "none" (every labeled image counts), "linear", "exp" or "log".
     """
 
+    title = "UDA"
+    summary = "FixMatch with the whole predicted distribution in place of the most probable class"
+    source = "Xie et al. 2020, arXiv 1904.12848"
     views = ("weak", "strong")
 
     def __init__(

@@ -55,6 +55,9 @@ class VAT(Algorithm):
         rampup: share of the training over which unlabeled_weight rises from 0, in (0, 1].
     """
 
+    title = "VAT"
+    summary = "consistency under the small perturbation that changes the prediction most"
+    source = "Miyato et al. 2018, arXiv 1704.03976"
     views = ("weak",)
 
     def __init__(

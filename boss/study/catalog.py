@@ -1,0 +1,72 @@
+"""What each algorithm says of itself, read from its file as text, so that no torch is imported.
+
+The owner of these facts is the class in boss/algorithms; the contract test compares the two.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "algorithms"
+NOT_ALGORITHMS = ("__init__", "base")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The class attributes of an algorithm, and the defaults of its hyperparameters."""
+
+    title: str  # as tables and figures name it: "FixMatch"
+    summary: str  # one line, what it does with unlabeled images
+    source: str  # "Sohn et al. 2020, arXiv 2001.07685"
+    balances: bool  # whether it sets thresholds or weights by class
+    options: Mapping[str, Any]  # hyperparameter -> default
+
+
+def read(path: Path) -> Facts:
+    """The facts of the one class with a title in this file.
+
+    Raises:
+        ValueError: there is no such class, or its facts are not literals.
+    """
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        found = {
+            statement.targets[0].id: statement.value
+            for statement in node.body
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+        }
+        if "title" not in found:
+            continue
+        texts = {name: ast.literal_eval(found[name]) for name in ("title", "summary", "source")}
+        balances = "balances" in found and bool(ast.literal_eval(found["balances"]))
+        return Facts(**texts, balances=balances, options=MappingProxyType(_defaults(node)))
+    raise ValueError(f"{path.name}: no class with a title")
+
+
+def _defaults(node: ast.ClassDef) -> dict[str, Any]:
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            names = [argument.arg for argument in method.args.args[1:]]
+            values = [eval_constant(default) for default in method.args.defaults]
+            return dict(zip(names[len(names) - len(values) :], values, strict=True))
+    return {}
+
+
+def eval_constant(node: ast.expr) -> Any:
+    """A literal, or a quotient of two (1 / 64)."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return eval_constant(node.left) / eval_constant(node.right)
+    return ast.literal_eval(node)
+
+
+ALGORITHMS: Mapping[str, Facts] = MappingProxyType(
+    {
+        path.stem: read(path)
+        for path in sorted(FOLDER.glob("*.py"))
+        if path.stem not in NOT_ALGORITHMS
+    }
+)
