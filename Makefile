@@ -1,16 +1,20 @@
-# Two commands: `make run` trains and reports the embedded study, `make test` runs every test.
+# `make run` trains and reports a small study, `make test` checks what a change can break (minutes),
+# `make test-all` adds the campaigns: every crash, every committed report, wheels, compiled steps.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STUDY ?= oneshot_digits
 
-.PHONY: run test clean
+.PHONY: run test test-all clean
 
 run: .venv/installed
 	$(BIN)/boss-study run $(STUDY)
 	$(BIN)/boss-study report $(STUDY)
 
 test: .venv/installed-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: .venv/installed-test
 	$(BIN)/python -m pytest -n 2
 
 clean:
