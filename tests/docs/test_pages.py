@@ -1,0 +1,137 @@
+"""The pages say what is: commands parse, links resolve, numbers are those of the results."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from boss.cli import main
+from boss.study.study import load
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+REFERENCE = ROOT / "results" / "reference"
+
+
+def blocks(page, *languages):
+    found = re.findall(r"^ *```(\w+)\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in found if language in languages]
+
+
+def commands():
+    lines = {
+        line.removeprefix("$ ")
+        for page in PAGES
+        for block in blocks(page, "bash", "console")
+        for line in block.splitlines()
+    }
+    return sorted(line for line in lines if line.startswith("boss-study"))
+
+
+@pytest.fixture(scope="module")
+def usage():
+    """The help text of a command, by its name."""
+    known: dict[str, str] = {}
+
+    def of(command, capsys):
+        if command not in known:
+            with pytest.raises(SystemExit) as exit_:
+                main([command, "--help"])
+            assert exit_.value.code == 0
+            known[command] = capsys.readouterr().out
+        return known[command]
+
+    return of
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_understood(line, usage, capsys):
+    words = shlex.split(line, comments=True)[1:]
+    text = usage(words[0], capsys)
+    for option in (word for word in words if word.startswith("--")):
+        assert option in text, f"{option} in: {line}"
+    if words[0] == "run" and not words[1].endswith(".py"):
+        assert main([*words, *["--dry-run"] * ("--dry-run" not in words)]) == 0, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_make_has_the_targets_that_are_named():
+    makefile = (ROOT / "Makefile").read_text()
+    for page in PAGES:
+        for target in re.findall(r"^make ([\w-]+)", page.read_text(), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/extending.md"])
+def test_the_example_study_is_a_study(name, tmp_path):
+    [text] = [block for block in blocks(ROOT / name, "python") if "STUDY" in block]
+    (tmp_path / "my_study.py").write_text(text)
+    assert len(load(str(tmp_path / "my_study.py"), ROOT / "studies").enumerate()) == 4
+
+
+def test_the_example_of_reading_results_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for name in ("README.md", "docs/getting-started.md"):
+        [text] = [block for block in blocks(ROOT / name, "python") if "read_parquet" in block]
+        exec(compile(text, name, "exec"), {})
+        assert "fixmatch:0@10" in capsys.readouterr().out
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_results():
+    """Computed from the parquet files, without the code of the report."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- table: oneshot_digits -->")[1].split("<!-- end of table -->")[0]
+    runs = pd.read_parquet(REFERENCE / "oneshot_digits" / "runs")
+    percent = 100 * runs.pivot(
+        index=["label_set", "repeat"], columns="algorithm", values="last_accuracy"
+    )
+    sets = percent.groupby("label_set").mean()
+    gain = sets["fixmatch"] - sets["supervised"]
+    half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5
+    last = {
+        "supervised": "",
+        "fixmatch": f"{gain.mean():+.1f} [{gain.mean() - half:+.1f}, {gain.mean() + half:+.1f}]",
+    }
+    for algorithm, mine in percent.items():
+        [row] = [line for line in table.splitlines() if line.lower().startswith(f"| {algorithm}")]
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[1:] == [
+            str(len(mine)),
+            f"{mine.mean():.1f} ± {mine.std(ddof=1):.1f}",
+            f"{sets[algorithm].min():.1f} to {sets[algorithm].max():.1f}",
+            last[str(algorithm)],
+        ]
+
+
+def test_the_example_of_a_new_algorithm_stands_in_its_files():
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## A new algorithm")[1]
+    section = section.split("\n## ")[0]
+    shown = 0
+    for step in re.split(r"\n\d\. ", section)[1:]:
+        path = re.findall(r"^`([\w./]+)`", step)[0]
+        lines = {line.strip() for line in (ROOT / path).read_text().splitlines()}
+        for block in re.findall(r"```python\n(.*?)```", step, re.DOTALL):
+            for line in block.splitlines():
+                assert line.strip() in lines, (path, line)
+                shown += 1
+    assert shown >= 6
+
+
+def test_nothing_is_left_to_fill_in():
+    for page in [*PAGES, ROOT / "results" / "README.md"]:
+        assert not re.search(r"\b(TODO|FIXME|XXX)\b", page.read_text()), page
+
+
+def test_every_bundled_study_is_on_the_page_of_studies():
+    page = Path(ROOT / "docs" / "studies.md").read_text()
+    for path in (ROOT / "studies").glob("*.py"):
+        assert f"`{path.stem}`" in page, path.stem
