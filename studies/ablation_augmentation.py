@@ -1,12 +1,12 @@
-"""What has to predict the pseudo-label: FixMatch's strong augmentation in nine kinds.
+"""FixMatch with nine kinds of strong augmentation.
 
 FixMatch on one CIFAR-10 split of 250 labels, with RandAugment and CTAugment (each with and without
 Cutout, CTAugment also with the paper's translations), Cutout alone, another weak view, mirroring
-alone, and no augmentation at all.
+alone, and no augmentation.
 
 Expect, at the paper's budget, errors around 5% with either policy, worse without Cutout and with
-Cutout alone, and a collapse where the strong view is as weak as the one that makes the label: the
-network then predicts what it already believes.
+Cutout alone, and a collapse where the strong view is as weak as the one that gives the pseudo-
+label: the network is then trained on its own prediction.
 
 Deviations: the paper reports the policies on five splits (Table 2), not on this one; its code's
 translations of CTAugment move nothing, hence the variant ctaugment-paper.

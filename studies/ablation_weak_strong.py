@@ -1,11 +1,11 @@
-"""Which view makes the pseudo-label, which has to predict it? (Sohn et al. 2020, section 5.2).
+"""Weak or strong augmentation for the pseudo-label and for the prediction (FixMatch, section 5.2).
 
 FixMatch with CTAugment on one CIFAR-10 split of 250 labels: no, weak or strong augmentation for the
 label x no, weak or strong augmentation for the prediction. Weak for the label and strong for the
 prediction is FixMatch.
 
 Expect, at the paper's budget: with a strong view for the label, training diverges early; with an
-unaugmented one, the network overfits the guessed labels; with a weak view for the prediction the
+unaugmented one, the network overfits its pseudo-labels; with a weak view for the prediction the
 accuracy peaks near 45% and then falls to 12%.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the

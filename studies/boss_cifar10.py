@@ -1,28 +1,28 @@
 """BOSS on CIFAR-10 from one labeled image per class (Smith and Conovaloff 2020, arXiv 2006.09363).
 
-The authors' grid, as their scripts tell it: the prototype sets boss:0 to boss:7 x the balancing
+The grid of the authors' scripts: the prototype sets boss:0 to boss:7 x the balancing
 methods 0 (FixMatch) to 4 x 4 repeats, with CTAugment; beside them FlexMatch and FreeMatch, whose
-thresholds answer the same question, trained as method 0; then self-training of method 4 with the 5,
-10, 20 and 40 most confident images per class. Beside it the same network, fully supervised, and the
-two leaks of the released self-training at 40 per class: true labels of the picks, picks by the
-network of the best test accuracy. Their rows are oracles and marked as such.
+class thresholds serve the same purpose, trained as method 0; then self-training from method 4 with
+the 5, 10, 20 and 40 most confident images per class. Further the same network fully supervised, and
+the two leaks of the released self-training at 40 per class: true labels of the selected images, and
+selection by the network of the best test accuracy. Their rows are marked as oracles.
 
 Of the paper's results only the headline is known: 95% on CIFAR-10, beside 94.5% fully supervised.
-Its tables by prototype set and method could not be had.
+Its tables by prototype set and method are not available.
 
 Budgets: paper is 2^25 labeled images per run (524,288 steps for method 0, 1,118,482 for the others,
 whose batch is 30, and 524,288 more for a round of self-training); short is 1/16 of that; smoke
-shows on two CPU cores, in minutes, that every stage works, and its accuracies mean nothing.
+shows on two CPU cores, in minutes, that every stage works; its accuracies mean nothing.
 
 Expect, at the paper's budget, single classes near 0% with method 0, fewer with 1 to 4, and a large
 gain by self-training wherever no class has failed. Sets 6 and 7 are sets 2 and 4 with the
-prototypes of weak classes replaced, most likely after a look at test accuracies: their authors' own
-choice, to be read with that in mind.
+prototypes of weak classes replaced, most likely by test accuracy: read their results with that in
+mind.
 
-Deviations: all training images are in the unlabeled set, where the authors take one out; the last
-teacher picks, with its own pseudo-labels. How the fully supervised number of the paper was trained
-is not known: here it is the same network and schedule as FixMatch's, on all labels with weak
-augmentation. The short budget averages weights over a shorter time (0.995).
+Deviations: all training images are in the unlabeled set, where the authors take one out; images are
+selected by the last teacher and carry its pseudo-labels. How the fully supervised number of the
+paper was trained is not known: here it is the same network and schedule as FixMatch's, on all
+labels with weak augmentation. The short budget averages weights over a shorter time (0.995).
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
 publication in single precision.

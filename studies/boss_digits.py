@@ -1,23 +1,24 @@
-"""BOSS whole, on real handwritten digits, in minutes on a CPU: what does each of its parts add?
+"""The parts of BOSS one by one, on real handwritten digits, in minutes on a CPU.
 
-The design of BOSS (Smith and Conovaloff 2020) on the data set that scikit-learn brings along:
+The design of BOSS (Smith and Conovaloff 2020) on the data set that comes with scikit-learn:
 
 1. Balancing: the methods 0 (FixMatch) to 4 on 6 random label sets x 2 repeats, one label per class;
-   and FlexMatch and FreeMatch, whose thresholds answer the same question.
+   and FlexMatch and FreeMatch, whose class thresholds serve the same purpose.
 2. Prototypes: methods 0 and 4 on label sets selected from an embedding: the digits nearest to their
-   class centroid (labels consulted; of ranks 1, 2 and 3); three label-free selections, each of
-   which misses a class; and the random sets refined by what FixMatch's runs on them predicted (no
-   test label; `boss-study refine boss_digits --out FILE.json` with a --label-set for each of them).
-3. Self-training: round 1 from method 4 on the random sets, with 5 and 20 picks per class; and the
-   two leaks of the released code at 20 (true labels, best network on the test set), as oracles.
-   On the class-centroid sets all three parts together.
+   class centroid (which uses the training labels; ranks 1, 2 and 3); three label-free selections,
+   each of which misses a class; and the random sets refined by what FixMatch's runs on them
+   predicted (no test label; `boss-study refine boss_digits --out FILE.json` with a --label-set for
+   each of them).
+3. Self-training: round 1 from method 4 on the random sets, with 5 and 20 selected images per class;
+   and the two leaks of the released code at 20 (true labels, best network on the test set), as
+   oracles. On the class-centroid sets, all three parts together.
 4. The same network fully supervised, on all 1,201 labels.
 
 It reproduces no published number. Expect balancing to help most the classes that FixMatch loses,
-prototypes to help on average, label-free selection to miss classes, self-training to sharpen what
-is learned and to cement what is wrong.
+prototypes to help on average, label-free selection to miss classes, and self-training to improve
+the classes that are learned and to keep the others wrong.
 
-All trainings share their settings but for the rule of the method (max_drop 0.25 or 0, weights;
+All runs share their settings except for the balancing rule (max_drop 0.25 or 0, weights;
 threshold 0.95): unlike in the authors' grid, the effect of balancing is not mixed with that of
 other learning rates and batches. Batch and learning rate were chosen by the test accuracy of
 methods 0 and 4, one run each on label sets 10 to 13: 69.2% and 81.8% with 8 and 0.1, 66.6% and

@@ -8,12 +8,12 @@ Hyperparameters are those for CIFAR-10, as in the scripts.
 Of the paper's results only the headline is known: 97.8%, beside 98.27% fully supervised.
 
 Budgets: as in boss_cifar10: paper 2^25 labeled images per run, short 1/16 of it, smoke minutes on
-two CPU cores, to see that it works.
+two CPU cores, a check that it works.
 
-Expect method 0 to lose classes less often than on CIFAR-10, and most of what is left to be digits
-that look alike. SVHN's classes are not equally frequent (twice as many ones as nines), so methods 1
-to 4, which even out the pseudo-labels, work from a wrong assumption here; the authors used them all
-the same. Class 0 is the digit 1 and class 9 the digit 0, as in the reference.
+Expect method 0 to lose classes less often than on CIFAR-10, and most remaining errors between
+digits that look alike. SVHN's classes are not equally frequent (twice as many ones as nines), so
+methods 1 to 4, which even out the pseudo-labels, make a wrong assumption here; the authors used
+them nevertheless. Class 0 is the digit 1 and class 9 the digit 0, as in the reference.
 
 Deviations: those of boss_cifar10. Weak augmentation shifts and never mirrors.
 

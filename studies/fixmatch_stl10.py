@@ -4,14 +4,14 @@
 The unlabeled images are the 5,000 of the training set and the 100,000 that come without a label.
 Images of 96 x 96 pixels; WRN-37-2, which has a fourth stage.
 
-Budgets: paper is 2^26 labeled images per run; short 1/32 of it; smoke a look whether it works,
-still slow on a CPU because of the large images.
+Budgets: paper is 2^26 labeled images per run; short 1/32 of it; smoke a check that it works,
+slow on a CPU because of the large images.
 
 Expect, at the paper's budget, errors as in the table: ReMixMatch and FixMatch with CTAugment ahead.
 
 Deviations: those of fixmatch_table2. RandAugment translates by up to 9 pixels and cuts out 16
-whatever the size, CTAugment cuts out half of the side, as in the reference. Picks of self-training,
-if you add any, come from the 5,000 images only.
+whatever the size, CTAugment cuts out half of the side, as in the reference. Self-training, if you
+add any, selects from the 5,000 images only.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
 publication in single precision, as VAT does here.

@@ -6,7 +6,7 @@ beside them the supervised baseline, VAT, ReMixMatch without CTAugment, FlexMatc
 same network on all labels, once per data set, as the upper bound.
 
 Budgets: paper is 2^26 labeled images per run (1,048,576 steps); short 1/32 of it; smoke minutes on
-two CPU cores, to see that everything works: its accuracies mean nothing.
+two CPU cores, a check that everything works: its accuracies mean nothing.
 
 Expect, at the paper's budget, errors as in the table; ReMixMatch ahead on CIFAR-100, FixMatch on
 the other two. WRN-28-2, on CIFAR-100 WRN-28-8 with twice the weight decay.

@@ -2,10 +2,10 @@
 
 FixMatch on CIFAR-10 with one labeled image per class: 12 label sets x 4 repeats. The publication
 has six rows of labeled images; whether they are FixMatch's random splits 0 to 5 or the hand-picked
-sets 0 to 5 cannot be told from what is known of it, so both are run.
+sets 0 to 5 is not known, so both are run.
 
 Budgets: paper is 2^25 labeled images seen (524,288 steps) per run; short is 1/16 of that; smoke
-shows on two CPU cores, within minutes, that everything works, and its accuracies mean nothing.
+shows on two CPU cores, within minutes, that everything works; its accuracies mean nothing.
 
 Expect accuracies from 45% to 71% at the paper's budget, a spread over label sets of several points,
 and single classes near 0% while others exceed 95%; which class fails also varies between repeats.
@@ -18,7 +18,7 @@ in single precision.
 As in the publication's scripts, 5,000 training images are held out of the unlabeled ones: the first
 of the reference's list. The images of boss:0 to boss:5 and of fixmatch:0@10 are all among them, so
 these seven label sets have no labeled image among the unlabeled ones, as in the reference; the
-other splits keep most of theirs. Mind this when comparing hand-picked with random sets.
+other splits keep most of theirs. Keep this in mind when comparing hand-picked with random sets.
 """
 
 from typing import Any

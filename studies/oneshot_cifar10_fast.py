@@ -1,26 +1,26 @@
-"""From ten labels to 90% on CIFAR-10, as fast as it honestly goes: a recipe, and runs of it.
+"""A fast recipe for CIFAR-10 from ten labels, with 90% as its target, and runs of it.
 
-The recipe (`FAST_FIRST` and `FAST_ROUND` of boss/designs.py): WRN-28-2 on one hand-picked image per
-class learns by BOSS's method 4 with RandAugment from 2^20 labeled images (16,384 steps of 64); then
-a new network learns for as long by FixMatch from the ten images and the 40 of each class that the
-first was surest of, with their pseudo-labels. All 50,000 training images are unlabeled, none is
-held out, and no accuracy is looked at until the last step.
+The recipe (`FAST_FIRST` and `FAST_ROUND` of boss/study/designs.py): WRN-28-2 trains on one hand-
+picked image per class by BOSS's method 4 with RandAugment, 2^20 labeled images (16,384 steps of
+64). Then a new network trains as long by FixMatch on the ten images and the 40 of each class on
+which the first was most confident, with their pseudo-labels. All 50,000 training images are
+unlabeled, none is held out, and no accuracy is used before the last step.
 
-THE RECIPE IS A STARTING POINT, NOT A RESULT: it was put together from what is published, nothing of
-it has been tuned yet. `tune_cifar10_fast` is the study that tunes it, on other label sets, by the
-accuracy on held-out training images.
+The recipe is a starting point, not a result: it was put together from what is published, and no
+part of it has been tuned. `tune_cifar10_fast` is the study that tunes it, on other label sets, by
+the accuracy on held-out training images.
 
 Label sets: boss:2 and boss:4, two of those that BOSS's authors picked by eye, x 4 repeats, all of
-them reported. No image of theirs is labeled in the tuning. Sets 6 and 7, most likely made with a
-look at test accuracies, are left out. A recipe that is changed after these runs were looked at
+them reported. No image of theirs is labeled in the tuning. Sets 6 and 7, most likely chosen by test
+accuracy, are left out. A recipe that is changed after these runs were looked at
 needs other label sets, or a report of every version.
 
 Budgets: short is the recipe. paper runs it at 2^25 images a round, to show what its shortness
 costs. smoke shows on two CPU cores, in minutes, that it works; its accuracies mean nothing.
 
-Expect from what is known of longer trainings that one or two classes of a set fail in the first
-round, and that self-training makes the others sharper but cannot bring those back. The report says
-when each level of accuracy was reached, at what cost, and which classes are in the way of 90%.
+Expect, from longer trainings, that one or two classes of a set fail in the first round, and that
+self-training improves the others but cannot recover those. The report says when each level of
+accuracy was reached, at what cost, and which classes keep a run below 90%.
 """
 
 from boss.study import Run, Study, grid

@@ -1,11 +1,11 @@
 """FixMatch with one labeled image per class, on real handwritten digits, in minutes on a CPU.
 
-The design of Empirical Perspectives (Smith and Conovaloff 2020) on the data set that scikit-learn
-brings along: 6 label sets x 4 repeats of FixMatch, and beside each the supervised baseline, trained
+The design of Empirical Perspectives (Smith and Conovaloff 2020) on the data set that comes with
+scikit-learn: 6 label sets x 4 repeats of FixMatch, and beside each the supervised baseline, trained
 on the same ten images and nothing else. It reproduces no published number.
 
-Expect what the paper reports of CIFAR-10: FixMatch gains much on average, single classes fail
-altogether, which ones depends on the ten images, and repeats of one label set differ as well.
+Expect what the paper reports for CIFAR-10: FixMatch gains much on average, single classes fail
+completely, which ones depends on the ten images, and repeats of one label set differ as well.
 
 Deviations from FixMatch on CIFAR-10, all because the training is shorter and the images smaller:
 WRN-7-1 on 8 x 8 pixels, batches of 16 + 112, learning rate 0.2, averages that forget faster

@@ -2,13 +2,13 @@
 
 FixMatch with RandAugment on SVHN, train and extra: the random splits 0 to 5 and the authors'
 hand-picked sets boss:1 to boss:4 x 4 repeats. The publication has no such table: it reports
-CIFAR-10, and BOSS's headline for SVHN (97.8%) is of balancing and self-training.
+CIFAR-10, and BOSS's headline for SVHN (97.8%) is for balancing and self-training.
 
 Budgets: paper is 2^25 labeled images seen (524,288 steps) per run; short is 1/16 of that; smoke
 shows on two CPU cores, within minutes, that everything works.
 
 Expect some label sets to reach well over 90% and others to lose single digits to ones that look
-alike, a lottery as on CIFAR-10. FixMatch's own results with 40 labels vary as much: an error of
+alike, as on CIFAR-10. FixMatch's own results with 40 labels vary as much: an error of
 3.96 +- 2.17% with RandAugment and 7.65 +- 7.65% with CTAugment.
 
 Class 0 is the digit 1 and class 9 the digit 0, as in the reference. Weak augmentation shifts and

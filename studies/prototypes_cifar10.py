@@ -1,4 +1,4 @@
-"""Which images are labeled: does the choice explain the outcome? One label per class of CIFAR-10.
+"""How much the choice of the labeled images matters: one label per class of CIFAR-10.
 
 FixMatch and BOSS's method 4 on five kinds of label sets, 4 repeats each: the 8 buckets of
 prototypicality (carlini:0 are outliers, carlini:7 the most prototypical; Sohn et al. 2020, section
@@ -9,12 +9,12 @@ Published, of FixMatch at 2^26 labeled images per run: on the buckets a median o
 prototypical, 65% for the middle and 10% for the outliers; on four random sets 48.6% to 85.3%. Known
 from second sources only.
 
-Budgets: paper is 2^25 labeled images per run, short 1/16 of it, smoke minutes on two CPU cores, to
-see that it works. Expect accuracy to rise with the bucket, and to spread widely over random sets.
+Budgets: paper is 2^25 labeled images per run, short 1/16 of it, smoke minutes on two CPU cores, a
+check that it works. Expect accuracy to rise with the bucket, and to spread widely over random sets.
 
-What the kinds know differs: the buckets come from a model trained on all labels, class-centroid
-looks at the label of every training image, a person picked boss:N by eye, the other selections saw
-no label before they chose; some classes may have no image in those (see the sets' contact sheets).
+The kinds use different knowledge: the buckets come from a model trained on all labels,
+class-centroid uses the label of every training image, boss:N was chosen by eye, and the other
+selections use no label, so that some classes may have no image (see the contact sheets).
 Deviations: those of boss_cifar10; strong views are CTAugment's, as there (which policy FixMatch's
 own one-shot experiments used is not known); both methods are trained with the hyperparameters of
 FixMatch, so that they differ in nothing but the balancing.

@@ -1,29 +1,29 @@
-"""What of the recipe of `oneshot_cifar10_fast` should change? Chosen by held-out training images.
+"""Tunes the recipe of `oneshot_cifar10_fast` on held-out training images.
 
-One change at a time to the first training: how long, learning rate and batch, unlabeled images per
-labeled one, threshold and its largest drop (Delta), the memory of the average, width, the policy of
-the strong views, another algorithm. Then self-training: 20, 40 or 100 picks of each class, and a
-second round. Last, other label sets: which kind of image to label.
+One change at a time to the first training: length, learning rate and batch, unlabeled images per
+labeled one, threshold and its largest drop (Delta), teacher decay, width, strong augmentation,
+another algorithm. Then self-training: 20, 40 or 100 selected images per class, and a second round.
+Last, other kinds of label sets.
 
-How it is chosen, so that `oneshot_cifar10_fast` stays honest:
+What keeps the runs of `oneshot_cifar10_fast` free of the tuning:
 
 - Tuned on boss:0, boss:1 and boss:3, reported on boss:2 and boss:4: no image is labeled in both,
   and they share no random stream.
 - 5,000 TRAINING images are held out (the first of the reference's list) and never trained on. The
-  report ranks by the accuracy on them after the last step. No test accuracy is in it, nor in any of
-  its files. Beside the ranking stand signals that need no label at all.
-- The 20 images of boss:2 and boss:4 are among the 5,000, so they have a say of 0.4% in the ranking.
-  The ten labeled images of a run here are held out of its 45,000 unlabeled ones; in the reported
+  report ranks by the accuracy on them after the last step. None of
+  its files has a test accuracy. Beside the ranking stand signals that need no label.
+- The 20 images of boss:2 and boss:4 are among the 5,000, where they weigh 0.4%.
+  The ten labeled images of a run here are not among its 45,000 unlabeled ones; in the reported
   runs they are among the 50,000.
-- So a tuned recipe has seen 5,000 labels through one number per candidate, like any hyperparameter
-  of the field; the trainings have seen ten.
+- So the tuned recipe has used 5,000 labels through one number per candidate; each training has used
+  ten.
 
 Budgets: short is the recipe's length, 65 trainings. The paper budget is the same at 2^25 images.
-smoke shows on two CPU cores that it works, with 100 images held out; candidates that differ in
-nothing but what all smoke runs share (length, batch, network, memory of the average) are left out.
+smoke shows on two CPU cores that it works, with 100 images held out; candidates that differ
+only in what all smoke runs share (length, batch, network, teacher decay) are left out.
 
-Expect that no candidate but those of length and width can be told from the recipe with three label
-sets: the spread over label sets is several points.
+With three label sets expect no clear difference from the recipe except for length and width: the
+spread over label sets is several points.
 """
 
 from typing import Any
