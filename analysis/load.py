@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from boss.errors import InputError
 from boss.results.read import Store
-from boss.results.schema import YOUNGER_OPTIONS
-from boss.study.methods import DEFAULTS, method_name
+from boss.study.catalog import ALGORITHMS
+from boss.study.methods import method_name
+from boss.study.run import HYPERPARAMETERS as HYPERPARAMETERS
 from boss.study.run import Run
 
 # Always part of the name of an experiment; the others are named only where they differ.
@@ -41,24 +42,6 @@ EXPERIMENT_IF_DIFFERENT = [
     "num_validation",
     "max_eval_images",
     "label_sets",  # hand-picked and random ones are different populations
-]
-HYPERPARAMETERS = [
-    "batch_size",
-    "unlabeled_ratio",
-    "augmentation",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "final_learning_rate",
-    "momentum",
-    "nesterov",
-    "beta2",
-    "weight_decay",
-    "teacher_decay",
-    "norm_momentum",
-    "num_evaluations",
-    "precision",
-    "deterministic",
 ]
 MAX_NAMED_SETTINGS = 2  # of more that differ, a name leaves out the most frequent value of each
 PICKING = ["round", "picks_per_class", "pick_labels", "rank_by"]
@@ -322,7 +305,7 @@ def departures(runs: pd.DataFrame) -> list[int]:
     defaults = {field.name: field.default for field in dataclasses.fields(Run)}
     found = []
     for row in runs[["algorithm", "options", *HYPERPARAMETERS]].to_dict("records"):
-        usual = DEFAULTS.get(row["algorithm"], {}) | YOUNGER_OPTIONS.get(row["algorithm"], {})
+        usual = ALGORITHMS[row["algorithm"]].options if row["algorithm"] in ALGORITHMS else {}
         options = json.loads(row["options"])
         count = sum(row[name] != defaults[name] for name in HYPERPARAMETERS)
         found.append(

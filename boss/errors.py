@@ -1,5 +1,6 @@
 """The one exception that means: the input is wrong, and this line says how to mend it."""
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import TypeVar
@@ -28,6 +29,29 @@ def choose(name: str, choices: Mapping[str, T], *, what: str) -> T:
     if name not in choices:
         raise InputError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
     return choices[name]
+
+
+def check_interval(interval: str, **values: float) -> None:
+    """Raises InputError, which names it, unless every value lies in the interval.
+
+    Args:
+        interval: "[0, 1]", "(0, 1]", "(0, inf)", ...: a bracket includes its end.
+
+    >>> check_interval("[0, 1)", momentum=0.9)
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = operator.ge if interval.startswith("[") else operator.gt
+    below = operator.le if interval.endswith("]") else operator.lt
+    for name, value in values.items():
+        if above(value, low) and (below(value, high) or high == math.inf):  # a nan is not
+            continue
+        if interval == "[0, inf)":
+            raise InputError(f"{name} must not be negative, not {value}")
+        if interval == "(0, inf)":
+            raise InputError(f"{name} must be positive, not {value}")
+        if high == math.inf:
+            raise InputError(f"{name} must be at least {low:g}, not {value}")
+        raise InputError(f"{name} must lie in {interval}, not {value}")
 
 
 def check_not_negative(**values: float) -> None:

@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
-from boss.results.schema import YOUNGER_OPTIONS
+from boss.study.catalog import ALGORITHMS
 from boss.study.methods import PUBLISHED_NUM_IMAGES
 from boss.study.run import BUDGETS
 
@@ -839,7 +839,8 @@ def differing(rows: pd.DataFrame, against: pd.DataFrame) -> list[str]:
     first, second = (json.loads(one["options"]) for one in (ours, theirs))
     names += [name for name in first if first[name] != second.get(name, SAME_LOSS.get(name))]
     # What FixMatch has alone, BOSS does as FixMatch does by default.
-    usual = YOUNGER_OPTIONS[balancing.BASELINE]
+    usual = dict(ALGORITHMS[balancing.BASELINE].options)
+    del usual["threshold"], usual["unlabeled_weight"]  # which both have
     names += [name for name in usual if second.get(name, usual[name]) != usual[name]]
     return [name for name in names if name not in BALANCING_OPTIONS]
 

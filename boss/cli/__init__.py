@@ -622,7 +622,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     )
     for warning in published.warnings:
         print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
-    for line in published.lines():
+    for line in published.lines:
         print(line)
     if arguments.dry_run:
         print("nothing was written (--dry-run)")

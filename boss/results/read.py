@@ -1,86 +1,47 @@
 """Where rows are kept: parquet tables, one immutable part per finished run and table.
 
-    results/<study>/runs/<run_id>.parquet                one row: what was run, what came out
-    results/<study>/evaluations/<run_id>.parquet         one row per evaluation and network
-    results/<study>/class_evaluations/<run_id>.parquet   one row per evaluation, network and class
-    results/<study>/labeled_images/<run_id>.parquet      one row per labeled image
-    results/<study>/predictions/<run_id>.parquet         one row per network and training image
-    results/<study>/augmentation_rates/<run_id>.parquet  one row per evaluation and distortion
+    results/<study>/<table>/<run_id>.parquet      what a run wrote
+    results/<study>/<table>/published.parquet     the rows of many runs (boss.results.publish)
 
-A part is written under a temporary name, flushed to disk and renamed; the part of `runs` comes
-last and makes the run count as finished. So a crash at any moment leaves either a finished run or
-none, and writing a run again replaces its rows: nothing is lost, nothing counted twice.
-No torch here.
+The part of `runs` is written last and makes the run count as finished. No torch here.
 """
 
 import functools
-import itertools
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from boss.errors import InputError
-from boss.results.schema import (
-    OPTIONAL_TABLES,
-    SPARSE_TABLES,
-    TABLES,
-    TEXT,
-    YOUNGER,
-    YOUNGER_OPTIONS,
-)
+from boss.results.schema import EMPTY, OPTIONAL_TABLES, SPARSE_TABLES, TABLES, TEXT
 from boss.results.write import part_style, write_atomically
+from boss.study.catalog import ALGORITHMS
 
-NUM_THREADS = min(8, os.cpu_count() or 1)  # that read parts
-
-
-BATCH = 64  # parts that a thread reads at a time
-
-
-_Stat = tuple[Path, int, int]  # path, time of the last change, size
-
-
-T = TypeVar("T")
-
-
-class _Pick(NamedTuple):
-    """What is read of a table, as in `Store.read`."""
-
-    columns: Sequence[str]
-    where: Mapping[str, str]
-    only_last: bool
-
-
-class _Block(NamedTuple):
-    """Rows of one run, one after the other in a table with others."""
-
-    rows: pa.Table
-    start: int
-    end: int
+RUN_ID = re.compile(r"[0-9a-f]{16}")
+FILE = "__filename"  # pyarrow's name for the column that says which file a row is from
+ERRORS = (pa.ArrowException, OSError, KeyError, ValueError)
 
 
 class Store:
     """The tables of one study below a results folder.
 
-    Reading never fails for a damaged part: its path is collected in `unreadable`, its run does not
-    count as finished, and the others are read.
+    Reading never fails for a damaged part: its path and the reason are collected in `unreadable`,
+    its run does not count as finished, and the others are read.
     """
 
     def __init__(self, results: Path, study: str) -> None:
         self.folder = Path(results) / study
         self.study = study
         self.unreadable: dict[Path, str] = {}
-        self._ids: dict[_Stat | None, list[str]] = {}  # runs in the parts of `runs` that were read
 
     def state_folder(self, run_id: str) -> Path:
         """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
@@ -116,13 +77,8 @@ class Store:
         run_id = run["run_id"]
         # `runs` comes last: its part is what makes the run count as finished.
         for table, rows in [*tables.items(), ("runs", [run])]:
-            if isinstance(rows, pd.DataFrame):
-                frame = rows.assign(run_id=run_id)
-                part = pa.Table.from_pandas(frame, TABLES[table], preserve_index=False, safe=False)
-            else:
-                part = pa.Table.from_pylist(
-                    [{**row, "run_id": run_id} for row in rows], schema=TABLES[table]
-                )
+            frame = rows if isinstance(rows, pd.DataFrame) else list(rows)
+            part = _part(table, frame, run_id)
             if table in SPARSE_TABLES and not len(part):
                 continue
             style = part_style(table)
@@ -145,17 +101,14 @@ class Store:
 
         Args:
             run_ids: read only these (None: all finished runs).
-            columns: read only these; damage to others goes unseen.
+            columns: read only these; damage to others is not noticed.
             where: only rows in which these columns have these values.
             only_last: of each run only the rows of its last step.
-            as_categories: texts as categoricals, in the order in which they come: a row costs a
-                small number instead of a text.
+            as_categories: texts as categoricals, in the order in which they occur.
         """
         rows = self.rows(table, run_ids, columns=columns, where=where, only_last=only_last)
         texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
-        frame: pd.DataFrame = rows.to_pandas(
-            categories=texts, self_destruct=as_categories, split_blocks=as_categories
-        )  # column by column: what is one after the other need not be there twice
+        frame: pd.DataFrame = rows.to_pandas(categories=texts)
         return frame
 
     def rows(
@@ -169,20 +122,18 @@ class Store:
     ) -> pa.Table:
         """What `read` reads, as a table of Arrow: every value as it was stored."""
         names = [*(columns or TABLES[table].names)]
-        pick = _Pick(names, where or {}, only_last)
-
-        def look(paths: Sequence[Path]) -> dict[str, list[_Block]]:
-            return {
-                run_id: blocks
-                for found in self._readable(paths, table, pick)
-                for run_id, blocks in found.items()
-            }
-
-        wanted = run_ids if table == "runs" else self._finished_ids(run_ids)
-        rows = _in_order(self._scan(table, wanted, look))
-        if rows is None:
-            rows = _stored_schema(table).empty_table()
-        return rows.select(names)
+        wanted = None if run_ids is None else set(run_ids)
+        if table != "runs":
+            known = self._ids("runs", wanted)
+            wanted = known if wanted is None else wanted & known
+        read = [*dict.fromkeys([*names, "run_id", *["step"] * only_last])]
+        rows = self._scan(table, wanted, read, where or {})
+        if only_last:
+            last = rows.group_by("run_id").aggregate([("step", "max")])
+            last = last.rename_columns(["run_id", "step"])
+            rows = rows.join(last, ["run_id", "step"], join_type="inner")
+        keys = [(name, "ascending") for name in ("run_id", "step") if name in rows.column_names]
+        return rows.take(pc.sort_indices(rows, keys)).select(names)  # the sort is stable
 
     def finished(self) -> pd.DataFrame:
         """The table of runs, of those whose parts are all there and readable."""
@@ -194,70 +145,71 @@ class Store:
 
     def runs_in(self, table: str, run_ids: Iterable[str]) -> set[str]:
         """Those of the runs that have rows in parts of a table that can be read whole."""
-        look = functools.partial(self._read_ids, table)
-        return set(self._scan(table, run_ids, look))
+        rows = self._scan(table, set(run_ids), TABLES[table].names, {})
+        return set(pc.unique(rows.column("run_id")).to_pylist())
 
     def has_parts(self, run_id: str) -> bool:
-        """Whether the parts of this run are there and readable. Looks at no other file."""
+        """Whether the parts of this run are there and readable. Reads no other file."""
         for table in TABLES:
             path = self.folder / table / f"{run_id}.parquet"
             if table in SPARSE_TABLES and not path.exists():
                 continue
-            if not path.exists() or run_id not in self._read_ids(table, [path]):
+            if not path.exists() or run_id not in self.runs_in(table, [run_id]):
                 return False
         return True
 
-    def _finished_ids(self, run_ids: Iterable[str] | None) -> set[str]:
-        """The finished runs, of these or of all. Parts of `runs` that were read are not again."""
-
-        def look(paths: Sequence[Path]) -> dict[str, None]:
-            stats = {path: _stat(path) for path in paths}
-            self._read_ids("runs", [path for path in paths if stats[path] not in self._ids])
-            return {run_id: None for path in paths for run_id in self._ids.get(stats[path], ())}
-
-        return set(self._scan("runs", run_ids, look))
+    def _ids(self, table: str, run_ids: set[str] | None) -> set[str]:
+        rows = self._scan(table, run_ids, ["run_id"], {})
+        return set(rows.column("run_id").to_pylist())
 
     def _scan(
-        self,
-        table: str,
-        run_ids: Iterable[str] | None,
-        look: Callable[[Sequence[Path]], dict[str, T]],
-    ) -> dict[str, T]:
-        """What is found in the parts of a table by run, of these runs only or of all."""
-        folder = self.folder / table
-        if run_ids is None:
-            return look(parts_in(folder))
-        # Few of many: the files named after them, and the others if those do not have them all.
-        wanted = set(run_ids)
-        named = [folder / f"{run_id}.parquet" for run_id in sorted(wanted)]
-        found = look([path for path in named if path.exists()])
-        if wanted - found.keys():
-            seen = set(named)
-            found |= look([path for path in parts_in(folder) if path not in seen])
-        return {run_id: value for run_id, value in found.items() if run_id in wanted}
+        self, table: str, run_ids: set[str] | None, columns: list[str], where: Mapping[str, str]
+    ) -> pa.Table:
+        """These columns of the rows of these runs, of each run from one file."""
+        paths = parts_in(self.folder / table)
+        if run_ids is not None:  # of many files those named after the runs, and those of many runs
+            paths = [
+                path for path in paths if path.stem in run_ids or not RUN_ID.fullmatch(path.stem)
+            ]
+        paths = [path for path in paths if path not in self.unreadable]
+        try:
+            rows = _read(paths, table, columns, where)
+            _check(rows, table)
+        except ERRORS:
+            paths = self._readable(paths, table, columns)
+            rows = _read(paths, table, columns, where)
+        if run_ids is not None:
+            rows = rows.filter(pc.is_in(rows.column("run_id"), pa.array(sorted(run_ids), TEXT)))
+        return _from_one_file(rows).drop_columns([FILE])
 
-    def _read_ids(self, table: str, paths: Sequence[Path]) -> dict[str, None]:
-        """The runs of which there are rows in parts that can be read whole."""
-        return {run_id: None for found in self._readable(paths, table, None) for run_id in found}
+    def _readable(self, paths: Sequence[Path], table: str, columns: list[str]) -> list[Path]:
+        """Those of the files that can be read; the others go to `unreadable`."""
+        good = []
+        for path in paths:
+            try:
+                _check(_read([path], table, columns, {}), table)
+                good.append(path)
+            except ERRORS as error:
+                # One of `runs` may go between listing and reading: then the run is done again.
+                if table != "runs" or path.exists():
+                    reason = (str(error).splitlines() or [type(error).__name__])[0]
+                    self.unreadable[path] = reason
+        return good
 
-    def _readable(
-        self, paths: Sequence[Path], table: str, pick: _Pick | None
-    ) -> Iterator[dict[str, list[_Block]]]:
-        """The rows by run of each part that can be read, in order; others go to `unreadable`."""
-        size = max(1, min(BATCH, len(paths) // (4 * NUM_THREADS)))
-        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-        read = functools.partial(_read_batch, table=table, pick=pick)
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            for batch in pool.map(read, batches):
-                for path, stat, found in batch:
-                    if isinstance(found, str):
-                        # One of `runs` may go between listing and reading: the run is done again.
-                        if table != "runs" or path.exists():
-                            self.unreadable[path] = found
-                        continue
-                    if table == "runs" and stat and not (pick and pick.where):
-                        self._ids[stat] = [*found]
-                    yield found
+
+def parts_in(folder: Path) -> list[Path]:
+    """The parts of a table, in order; none without the folder."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(".parquet")]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if not name.startswith((".", "_"))]
+
+
+def labels_of(row: Mapping[Any, Any]) -> tuple[list[int], list[int]]:
+    """The images of the label set of a run and their classes; selected images come after them."""
+    num = int(row["num_labels"] - row["num_picks"])
+    return [*row["labels"]][:num], [*row["label_classes"]][:num]
 
 
 def refuse_mixtures(
@@ -297,178 +249,73 @@ def refuse_mixtures(
             )
 
 
-def labels_of(row: Mapping[Any, Any]) -> tuple[list[int], list[int]]:
-    """The images of the label set of a run and their classes; what was picked comes after them."""
-    num = int(row["num_labels"] - row["num_picks"])
-    return [*row["labels"]][:num], [*row["label_classes"]][:num]
+def _part(table: str, rows: Any, run_id: str) -> pa.Table:
+    if isinstance(rows, pd.DataFrame):
+        frame = rows.assign(run_id=run_id)
+        return pa.Table.from_pandas(frame, TABLES[table], preserve_index=False, safe=False)
+    return pa.Table.from_pylist([{**row, "run_id": run_id} for row in rows], schema=TABLES[table])
 
 
-def parts_in(folder: Path) -> list[Path]:
-    """The parts of a table, in order; none without the folder."""
-    try:
-        names = [name for name in os.listdir(folder) if name.endswith(".parquet")]
-    except OSError:
-        return []
-    return [folder / name for name in sorted(names) if not name.startswith((".", "_"))]
+def _read(
+    paths: Sequence[Path], table: str, columns: Sequence[str], where: Mapping[str, str]
+) -> pa.Table:
+    """Rows of parquet files in the schema of today, with the name of their file.
 
-
-def _stat(path: Path) -> _Stat | None:
-    """What changes when a file is replaced; None if it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return path, stat.st_mtime_ns, stat.st_size
-
-
-@functools.cache
-def _stored_schema(table: str) -> pa.Schema:
-    """The schema of a table as a part has it: parquet renames the items of lists."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(TABLES[table].empty_table(), buffer, **part_style(table))
-    return pq.read_schema(pa.BufferReader(buffer.getvalue()))
-
-
-def _read_batch(
-    paths: Sequence[Path], table: str, pick: _Pick | None
-) -> list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]]:
-    """The rows of parts by run (of `pick`, None: all), or why a part cannot be read.
-
-    They are copied into one table: thousands of small ones take much more memory and time.
-    """
-    where = pick.where if pick else {}
-    wanted = {"run_id", *pick.columns, *where} if pick else {*TABLES[table].names}
-    usual = pa.schema([field for field in _stored_schema(table) if field.name in wanted])
-    parts = [(path, _stat(path), _read_part(path, table, usual, where)) for path in paths]
-    good = [part for _, _, part in parts if not isinstance(part, str)]
-    if not good:
-        return [(path, stat, str(reason)) for path, stat, reason in parts]
-    rows = pa.concat_tables(good).combine_chunks() if len(good) > 1 else good[0]
-    names, codes = _runs_of(rows)
-    number = np.repeat(np.arange(len(good)), [len(part) for part in good])
-    bad = _wrong_ids(table, number, codes, names)
-    keep = np.ones(len(rows), dtype=bool)
-    for name, value in where.items():
-        keep &= pc.equal(rows.column(name), value).fill_null(False).to_numpy()
-    if pick and pick.only_last:
-        keep &= _is_last(rows.column("step").to_numpy(), number * len(names) + codes)
-    if not keep.all():
-        rows, codes, number = rows.filter(pa.array(keep)), codes[keep], number[keep]
-    blocks: list[dict[str, list[_Block]]] = [{} for _ in good]
-    starts = np.flatnonzero((np.diff(codes, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
-    for start, end in itertools.pairwise([*starts.tolist(), len(rows)]):
-        run_id = names[codes[start]]
-        if run_id is not None:
-            blocks[number[start]].setdefault(run_id, []).append(_Block(rows, start, end))
-    found: list[tuple[Path, _Stat | None, dict[str, list[_Block]] | str]] = []
-    position = 0
-    for path, stat, part in parts:
-        if isinstance(part, str):
-            found.append((path, stat, part))
-        else:
-            found.append((path, stat, bad.get(position, blocks[position])))
-            position += 1
-    return found
-
-
-def _read_part(
-    path: Path, table: str, usual: pa.Schema, where: Mapping[str, str]
-) -> pa.Table | str:
-    """The rows of a part, of a large one those of `where` only, or why it cannot be read.
-
-    Args:
-        usual: the schema of the columns that are read.
-    """
-    groups = []
-    try:
-        with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
-            for number in range(file.num_row_groups):
-                group = file.read_row_group(number, usual.names, use_threads=False)
-                if not group.schema.equals(usual):
-                    group = _up_to_date(file.read_row_group(number, use_threads=False), table)
-                    group = group.select(usual.names)
-                if "options" in usual.names:
-                    group = _with_younger_options(group)
-                if file.num_row_groups > 1:  # a folder that has been compacted
-                    for name, value in where.items():
-                        group = group.filter(pc.equal(group.column(name), value))
-                groups.append(group)
-            if not file.metadata.num_rows:
-                return "it has no rows"
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    return pa.concat_tables(groups) if len(groups) > 1 else groups[0]
-
-
-def _runs_of(rows: pa.Table) -> tuple[list[str | None], NDArray[np.int64]]:
-    """The runs in a table, None if rows are of none, and for each row which of them it is of."""
-    ids = rows.column("run_id").combine_chunks().dictionary_encode(null_encoding="encode")
-    return ids.dictionary.to_pylist(), ids.indices.to_numpy().astype(np.int64)
-
-
-def _wrong_ids(
-    table: str, number: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str | None]
-) -> dict[int, str]:
-    """By the number of a part: what is wrong with the ids of its rows."""
-    bad: dict[int, str] = {}
-    if table == "runs":
-        keys, counts = np.unique(number * len(names) + codes, return_counts=True)
-        bad |= {int(key) // len(names): "it has a run twice" for key in keys[counts > 1]}
-    if None in names:
-        without = np.unique(number[codes == names.index(None)])
-        bad |= {int(key): "it has rows of no run" for key in without}
-    return bad
-
-
-def _is_last(step: NDArray[np.int64], run: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rows are of the last step of their run.
-
-    Args:
-        run: numbers that tell the runs apart.
-    """
-    _, codes = np.unique(run, return_inverse=True)
-    last = np.full(codes.max(initial=0) + 1, -1, dtype=np.int64)
-    np.maximum.at(last, codes, step)
-    found: NDArray[np.bool_] = step == last[codes]
-    return found
-
-
-def _up_to_date(part: pa.Table, table: str) -> pa.Table:
-    """A part with the columns of today.
+    A file that lacks a column is empty there; what it has beside the columns of today is not read.
 
     Raises:
-        KeyError, ValueError: it lacks some, or has other types.
+        one of `ERRORS`: a file cannot be read, or has other types.
     """
-    if table == "runs" and "run_id" in part.column_names:
-        for name in YOUNGER.keys() - set(part.column_names):
-            kind = TABLES["runs"].field(name).type
-            part = part.append_column(name, pa.array([YOUNGER[name]] * len(part), kind))
-    return part.select(TABLES[table].names).cast(_stored_schema(table))
+    schema = TABLES[table].remove_metadata()
+    schema = pa.schema([pa.field(field.name, field.type) for field in schema])
+    if not paths:
+        return schema.empty_table().select(columns).append_column(FILE, pa.array([], TEXT))
+    keep = None
+    for name, value in where.items():
+        equal = pc.field(name) == value
+        keep = equal if keep is None else keep & equal
+    found = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
+    rows = found.to_table(columns=[*columns, FILE], filter=keep)
+    if table == "runs":
+        for name in set(columns) & EMPTY.keys():
+            position = rows.column_names.index(name)
+            filled = rows.column(name).fill_null(pa.scalar(EMPTY[name], schema.field(name).type))
+            rows = rows.set_column(position, name, filled)
+        if {"options", "algorithm"} <= set(columns):
+            rows = _with_all_options(rows)
+    return rows
 
 
-def _in_order(found: Mapping[str, list[_Block]]) -> pa.Table | None:
-    """The rows of all runs, ordered by run; None if there are none."""
-    merged: list[_Block] = []
-    for run_id in sorted(found):
-        for block in found[run_id]:
-            if merged and merged[-1].rows is block.rows and merged[-1].end == block.start:
-                block = merged.pop()._replace(end=block.end)
-            merged.append(block)
-    tables = [rows.slice(start, end - start) for rows, start, end in merged]
-    return pa.concat_tables(tables) if tables else None
+def _check(rows: pa.Table, table: str) -> None:
+    """Raises ValueError if rows are of no run, or a file of `runs` has a run twice."""
+    if rows.column("run_id").null_count:
+        raise ValueError("it has rows of no run")
+    if table == "runs":
+        counts = rows.group_by(["run_id", FILE]).aggregate([([], "count_all")])
+        if len(counts) < len(rows):
+            raise ValueError("it has a run twice")
 
 
-def _with_younger_options(runs: pa.Table) -> pa.Table:
-    before = runs.column("options").to_pylist()
-    options = [*map(_completed_options, runs.column("algorithm").to_pylist(), before)]
-    if options == before:
-        return runs
+def _from_one_file(rows: pa.Table) -> pa.Table:
+    """Of a run that stands in several files (a crash while publishing): the rows of the last."""
+    pairs = rows.group_by(["run_id", FILE]).aggregate([])
+    kept = pairs.group_by("run_id").aggregate([(FILE, "max")])
+    if len(kept) == len(pairs):
+        return rows
+    return rows.join(kept.rename_columns(["run_id", FILE]), ["run_id", FILE], join_type="inner")
+
+
+def _with_all_options(runs: pa.Table) -> pa.Table:
+    """Options that an algorithm got after a run: with the value they had before there was one."""
+    algorithms, texts = runs.column("algorithm").to_pylist(), runs.column("options").to_pylist()
+    options = [*map(_completed, algorithms, texts)]
     position = runs.column_names.index("options")
-    return runs.set_column(position, runs.schema.field("options"), pa.array(options, TEXT))
+    return runs.set_column(position, "options", pa.array(options, TEXT))
 
 
 @functools.cache
-def _completed_options(algorithm: str | None, text: str | None) -> str | None:
-    """Options as JSON, with those that came later."""
-    younger = YOUNGER_OPTIONS.get(algorithm or "", {})
-    return text and json.dumps(younger | json.loads(text), sort_keys=True)
+def _completed(algorithm: str | None, text: str | None) -> str | None:
+    facts = ALGORITHMS.get(algorithm or "")
+    if facts is None or text is None:
+        return text
+    return json.dumps({**facts.options, **facts.before, **json.loads(text)}, sort_keys=True)

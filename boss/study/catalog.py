@@ -23,6 +23,8 @@ class Facts:
     source: str  # "Sohn et al. 2020, arXiv 2001.07685"
     balances: bool  # whether it sets thresholds or weights by class
     options: Mapping[str, Any]  # hyperparameter -> default
+    # Of hyperparameters that came later: what runs from before had, where it is not the default.
+    before: Mapping[str, Any]
 
 
 def read(path: Path) -> Facts:
@@ -42,8 +44,12 @@ def read(path: Path) -> Facts:
         if "title" not in found:
             continue
         texts = {name: ast.literal_eval(found[name]) for name in ("title", "summary", "source")}
-        balances = "balances" in found and bool(ast.literal_eval(found["balances"]))
-        return Facts(**texts, balances=balances, options=MappingProxyType(_defaults(node)))
+        return Facts(
+            **texts,
+            balances="balances" in found and bool(ast.literal_eval(found["balances"])),
+            options=MappingProxyType(_defaults(node)),
+            before=MappingProxyType(ast.literal_eval(found["before"]) if "before" in found else {}),
+        )
     raise ValueError(f"{path.name}: no class with a title")
 
 

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from boss.study.catalog import ALGORITHMS
+
 # Labeled images seen in each training, repetitions counted: the batch size sets the steps.
 PUBLISHED_NUM_IMAGES = 2**25
 
 
 # What the algorithms use where a run has no such option: for "boss", the authors' method 4.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "fixmatch": {"threshold": 0.95},
-    "boss": {"threshold": 0.95, "max_drop": 0.25, "weigh_by": "used"},
+    "fixmatch": {"threshold": ALGORITHMS["fixmatch"].options["threshold"]},
+    "boss": {key: ALGORITHMS["boss"].options[key] for key in ("threshold", "max_drop", "weigh_by")},
 }
 
 

@@ -1,6 +1,7 @@
-"""What a study is: a list of runs, each of which says all that is needed to repeat one training.
+"""A run: one training, complete. Every field says what it means and what it may be.
 
-Nothing here imports torch: listing, planning and reporting a study need none.
+Validation, ids, the columns of results, `--only`, the data dictionary and the settings of reports
+follow from these declarations. Nothing here imports torch.
 """
 
 import dataclasses
@@ -9,84 +10,142 @@ import json
 import math
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from boss.errors import InputError, choose
+from boss.errors import InputError, check_interval, choose
 from boss.study.methods import method_name
 
 Scalar = str | int | float | bool | None
-
-
 BUDGETS = ("smoke", "short", "paper")
-
-
-# Where the labels of the picks come from, and which network ranks: the first is the default, the
-# second the released code's, an oracle.
-PICK_LABELS = ("pseudo", "true")
-
-
-RANK_BY = ("last", "best_test")
-
-
-# How the strong views are made: `boss.augment.Views` says what each is.
 AUGMENTATIONS = (
     *("randaugment", "randaugment-without-cutout"),
     *("ctaugment", "ctaugment-without-cutout", "ctaugment-paper"),
     *("cutout", "weak", "flip", "none"),
 )
-
-
-# Of torch.optim; adamw's decay is decoupled from the gradient, that of the others an L2 loss.
 OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw")
-
-
 SCHEDULES = ("cosine", "linear", "constant")
+PICK_LABELS = ("pseudo", "true")
+RANK_BY = ("last", "best_test")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a field of `Run`.
+
+    Attributes:
+        meaning: one line, with the unit.
+        group: "identity", "training" (the hyperparameters), "evaluation" or "self-training".
+        interval: where numbers lie, "[0, 1)" or "(0, inf)"; empty: anywhere.
+        choices: the values of a text; empty: any.
+        in_id: "always"; "with parent"; or "changed": where it is not at its default, so that a
+            setting that is added later leaves all ids as they are.
+    """
+
+    meaning: str
+    group: str
+    interval: str = ""
+    choices: tuple[str, ...] = ()
+    in_id: str = "changed"
+
+
+def setting(
+    meaning: str,
+    group: str = "training",
+    *,
+    interval: str = "",
+    choices: tuple[str, ...] = (),
+    in_id: str = "changed",
+) -> dict[str, Setting]:
+    """The metadata of a field of `Run`: see `Setting`."""
+    return {"setting": Setting(meaning, group, interval, choices, in_id)}
+
+
+def first(meaning: str, group: str = "training", **rest: Any) -> dict[str, Setting]:
+    """The same for a setting of the first version, which is part of every id."""
+    return setting(meaning, group, in_id="always", **rest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One training, complete: two runs with equal fields are the same run.
 
-    The random streams are a function of (label_set, repeat) alone, so runs that differ in
-    anything else (the algorithm, say) share their draws and can be compared in pairs.
-    Defaults are those of FixMatch on CIFAR-10 (Sohn et al. 2020, table 4).
+    The random streams are a function of (label_set, repeat) alone, so runs that differ in anything
+    else (the algorithm, say) share their draws and can be compared in pairs. Defaults are those of
+    FixMatch on CIFAR-10 (Sohn et al. 2020, table 4).
     """
 
-    dataset: str  # of boss.data.NAMES, or one of your own: FILE.npz, folder:PATH[@SIZE]
-    algorithm: str  # a key of boss.algorithms.ALGORITHMS
-    label_set: str  # "boss:3", "carlini:7", "fixmatch:3@10", "file:my_set.json"
-    repeat: int  # 0, 1, ...: same settings, other random streams
-    network: str  # "wrn-DEPTH-WIDTH"
-    num_images: int  # labeled images seen during training, repetitions counted
-    budget: str = "paper"
-    batch_size: int = 64  # labeled images per step (B)
-    unlabeled_ratio: int = 7  # unlabeled images per labeled one (mu)
-    learning_rate: float = 0.03
-    momentum: float = 0.9  # of sgd, Nesterov's unless said otherwise; adam's first decay (beta 1)
-    weight_decay: float = 5e-4  # on kernels only
-    teacher_decay: float = 0.999  # moving average of the trainable weights
-    norm_momentum: float = 0.001  # share of a batch in the running statistics of batch norm
-    num_validation: int = 0  # training images that are held out of the unlabeled ones
-    num_evaluations: int = 20  # evenly spaced, the last one after the last step
-    max_eval_images: int | None = None  # evaluate on, and pick from, the first so many images only
-    precision: str = "fp32"  # "fp32", "bf16" (autocast) or "fp64" (for tests)
-    deterministic: bool = False  # refuse operations whose result varies from call to call
-    options: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)  # of the algorithm
-    # Self-training (boss.self_training): this run starts when `parent` has finished, and learns
-    # from the label set and from the images of which the parent's teacher is most confident.
-    parent: "Run | None" = None
-    picks_per_class: int = 0  # how many images of each predicted class join the label set
-    pick_labels: str = "pseudo"  # the label of a pick: the parent's guess, or "true": an oracle
-    rank_by: str = "last"  # the parent's last teacher, or "best_test", its best network: an oracle
-    # What FixMatch's ablations vary.
-    augmentation: str = "randaugment"  # of the strong views
-    optimizer: str = "sgd"
-    nesterov: bool = True  # sgd with momentum only
-    beta2: float = 0.999  # adam's second decay
-    schedule: str = "cosine"  # of the learning rate: cosine (ends at 0.195), linear, constant
-    final_learning_rate: float = 0.0  # where the linear schedule ends
+    # fmt: off
+    dataset: str = field(metadata=first(
+        "name of the data set, path of an .npz file, or folder:PATH[@SIZE]", "identity"))
+    algorithm: str = field(metadata=first("name of the algorithm", "identity"))
+    label_set: str = field(metadata=first(
+        "id of the labeled images (boss:3, carlini:7, fixmatch:3@10, file:my.json)", "identity"))
+    repeat: int = field(metadata=first(
+        "same settings, other random streams", "identity", interval="[0, inf)"))
+    network: str = field(metadata=first("architecture, such as wrn-28-2", "identity"))
+    num_images: int = field(metadata=first(
+        "labeled images seen during training, repetitions counted", "identity",
+        interval="[1, inf)"))
+    budget: str = field(default="paper", metadata=first(
+        "how long to train", "identity", choices=BUDGETS))
+    options: Mapping[str, Scalar] = field(default_factory=dict, metadata=first(
+        "hyperparameters of the algorithm, defaults included, as JSON", "identity"))
+    batch_size: int = field(default=64, metadata=first(
+        "labeled images per step (B)", interval="[1, inf)"))
+    unlabeled_ratio: int = field(default=7, metadata=first(
+        "unlabeled images per labeled one (mu)", interval="[0, inf)"))
+    augmentation: str = field(default="randaugment", metadata=setting(
+        "of the strong views (boss.augment.Views)", choices=AUGMENTATIONS))
+    optimizer: str = field(default="sgd", metadata=setting(
+        "of torch.optim; the decay of adamw is decoupled, that of the others an L2 loss",
+        choices=OPTIMIZERS))
+    learning_rate: float = field(default=0.03, metadata=first(
+        "initial learning rate", interval="(0, inf)"))
+    schedule: str = field(default="cosine", metadata=setting(
+        "of the learning rate; cosine ends at 0.195 of the initial rate", choices=SCHEDULES))
+    final_learning_rate: float = field(default=0.0, metadata=setting(
+        "where the linear schedule ends", interval="[0, inf)"))
+    momentum: float = field(default=0.9, metadata=first(
+        "of sgd; first decay (beta 1) of adam", interval="[0, 1)"))
+    nesterov: bool = field(default=True, metadata=setting(
+        "whether the momentum of sgd is Nesterov's"))
+    beta2: float = field(default=0.999, metadata=setting(
+        "second decay of adam", interval="[0, 1)"))
+    weight_decay: float = field(default=5e-4, metadata=first(
+        "L2 coefficient, on kernels only; decoupled with adamw", interval="[0, inf)"))
+    teacher_decay: float = field(default=0.999, metadata=first(
+        "decay of the moving average of the trainable weights", interval="[0, 1)"))
+    norm_momentum: float = field(default=0.001, metadata=first(
+        "weight of a batch in the running statistics of batch norm", interval="(0, 1]"))
+    num_evaluations: int = field(default=20, metadata=first(
+        "evaluations, evenly spaced, the last one after the last step", interval="[1, inf)"))
+    precision: str = field(default="fp32", metadata=first(
+        "of the forward passes; bf16 is autocast, fp64 is for tests",
+        choices=("fp32", "bf16", "fp64")))
+    deterministic: bool = field(default=False, metadata=first(
+        "refuse operations whose result varies from call to call"))
+    num_validation: int = field(default=0, metadata=first(
+        "training images held out of the unlabeled ones", "evaluation", interval="[0, inf)"))
+    max_eval_images: int | None = field(default=None, metadata=first(
+        "evaluate on, and select from, the first so many images only; empty: all", "evaluation",
+        interval="[1, inf)"))
+    # Self-training: this run starts when its parent has finished, and learns from the label set and
+    # from the images on which the parent's teacher is most confident (boss.self_training).
+    parent: "Run | None" = field(default=None, metadata=setting(
+        "run_id of the run whose network selected further images; empty: none", "self-training",
+        in_id="with parent"))
+    picks_per_class: int = field(default=0, metadata=setting(
+        "selected images per predicted class; 0 in round 0", "self-training",
+        interval="[0, inf)", in_id="with parent"))
+    pick_labels: str = field(default="pseudo", metadata=setting(
+        "label of a selected image: the parent's prediction, or true (an oracle)",
+        "self-training", choices=PICK_LABELS, in_id="with parent"))
+    rank_by: str = field(default="last", metadata=setting(
+        "the parent's network that selects: its last teacher, or best_test (an oracle)",
+        "self-training", choices=RANK_BY, in_id="with parent"))
+    # fmt: on
 
     def __post_init__(self) -> None:
         if not isinstance(self.options, Mapping):
@@ -95,49 +154,15 @@ class Run:
             key: _scalar(f"option {key}", value) for key, value in sorted(self.options.items())
         }
         object.__setattr__(self, "options", types.MappingProxyType(options))
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, float, bool, str):
-                value = of_type(field.name, value, field.type)
-            elif field.name == "max_eval_images" and value is not None:
-                value = of_type(field.name, value, int)
-            object.__setattr__(self, field.name, value)
-        for name in ("num_images", "batch_size", "num_evaluations"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("repeat", "unlabeled_ratio", "num_validation", "picks_per_class"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.max_eval_images is not None and self.max_eval_images < 1:
-            raise InputError(f"max_eval_images must be at least 1, not {self.max_eval_images}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be positive, not {self.learning_rate}")
-        for name in ("momentum", "teacher_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if not 0 < self.norm_momentum <= 1:
-            raise InputError(f"norm_momentum must lie in (0, 1], not {self.norm_momentum}")
-        if not self.weight_decay >= 0:
-            raise InputError(f"weight_decay must not be negative, not {self.weight_decay}")
-        choose(self.precision, dict.fromkeys(("fp32", "bf16", "fp64")), what="precision")
-        choose(self.budget, dict.fromkeys(BUDGETS), what="budget")
-        choose(self.pick_labels, dict.fromkeys(PICK_LABELS), what="pick_labels")
-        choose(self.rank_by, dict.fromkeys(RANK_BY), what="rank_by")
-        choose(self.augmentation, dict.fromkeys(AUGMENTATIONS), what="augmentation")
+        for declared in dataclasses.fields(self):
+            value = _checked(declared, getattr(self, declared.name))
+            object.__setattr__(self, declared.name, value)
         self._check_optimizer()
         self._check_parent()
 
     def _check_optimizer(self) -> None:
         """A setting that would have no effect is refused."""
-        choose(self.optimizer, dict.fromkeys(OPTIMIZERS), what="optimizer")
-        choose(self.schedule, dict.fromkeys(SCHEDULES), what="schedule")
-        if not 0 <= self.beta2 < 1:
-            raise InputError(f"beta2 must lie in [0, 1), not {self.beta2}")
-        if not self.final_learning_rate >= 0:
-            raise InputError(
-                f"final_learning_rate must not be negative, not {self.final_learning_rate}"
-            )
-        if self.optimizer not in ("adam", "adamw") and self.beta2 != _default("beta2"):
+        if self.optimizer not in ("adam", "adamw") and self.beta2 != DEFAULTS["beta2"]:
             raise InputError(f"beta2 has no effect on {self.optimizer}: leave it out")
         if not self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise InputError("nesterov=False is for sgd with momentum: leave it out")
@@ -207,23 +232,24 @@ class Run:
 
     @cached_property
     def id(self) -> str:
-        """The first 16 hex digits of the SHA-256 of all fields as canonical JSON.
+        """The first 16 hex digits of the SHA-256 of the settings as canonical JSON.
 
-        The fields of self-training count where there is a parent, and the parent by its id; those
-        of `YOUNGER` where they are not at their default: so older ids stay what they are. Every
-        spelling of a training has one id: numbers have the type of their field, those in options
-        are floats (written as `repr` does, the shortest text that reads back equal), and options at
-        their default must be left out (`boss.workers.build.check` sees to it).
+        `Setting.in_id` says which settings count; a parent counts by its id. Every spelling of a
+        training has one id: numbers have the type of their field, those in options are floats
+        (written as `repr` does, the shortest text that reads back equal), and options at their
+        default must be left out (`boss.workers.build.check`).
         """
         fields = self.as_dict()
-        if self.parent is None:
-            for name in ("parent", "picks_per_class", "pick_labels", "rank_by"):
+        for name, declared in SETTINGS.items():
+            counts = {
+                "always": True,
+                "with parent": self.parent is not None,
+                "changed": fields[name] != DEFAULTS.get(name),
+            }
+            if not counts[declared.in_id]:
                 del fields[name]
-        else:
+        if self.parent is not None:
             fields["parent"] = self.parent.id
-        for name in YOUNGER:
-            if fields[name] == _default(name):
-                del fields[name]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -253,18 +279,39 @@ class Run:
         return (Run.from_dict, (self.as_dict(),))
 
 
-# Fields that came after results had been published.
-YOUNGER = (
-    *("augmentation", "optimizer", "nesterov", "beta2"),
-    *("schedule", "final_learning_rate"),
+SETTINGS: Mapping[str, Setting] = types.MappingProxyType(
+    {declared.name: declared.metadata["setting"] for declared in dataclasses.fields(Run)}
 )
+# Of the fields that have one.
+DEFAULTS: Mapping[str, Any] = types.MappingProxyType(
+    {
+        declared.name: declared.default
+        for declared in dataclasses.fields(Run)
+        if declared.default is not dataclasses.MISSING
+    }
+)
+HYPERPARAMETERS = tuple(name for name, found in SETTINGS.items() if found.group == "training")
 
 
-_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Run)}
+def _checked(declared: "dataclasses.Field[Any]", value: Any) -> Any:
+    """The value of a field in its type.
 
-
-def _default(name: str) -> Any:
-    return _DEFAULTS[name]
+    Raises:
+        InputError: it is of another type, out of its interval, or none of the choices.
+    """
+    name, found = declared.name, declared.metadata["setting"]
+    if declared.type == (int | None):
+        kind: Any = int if value is not None else None
+    else:
+        kind = declared.type if declared.type in _KINDS else None
+    if kind is None:
+        return value
+    value = of_type(name, value, kind)
+    if found.interval:
+        check_interval(found.interval, **{name: value})
+    if found.choices:
+        choose(value, dict.fromkeys(found.choices), what=name)
+    return value
 
 
 def titles(runs: Iterable[Run]) -> dict[str, str]:
@@ -282,20 +329,20 @@ def titles(runs: Iterable[Run]) -> dict[str, str]:
         alike.setdefault(run.title, []).append(run)
     found: dict[str, str] = {}
     for title, block in alike.items():
-        rows = [_properties(run) for run in block]
+        rows = [properties(run) for run in block]
         keys = dict.fromkeys(key for row in rows for key in row)
         different = [key for key in keys if len({str(row.get(key)) for row in rows}) > 1]
         for run, row in zip(block, rows, strict=True):
             parts = [
                 f"{key} {row[key]}"
                 for key in different
-                if key in row and row[key] != _DEFAULTS.get(key)
+                if key in row and row[key] != DEFAULTS.get(key)
             ]
             found[run.id] = ", ".join([title, *parts])
     return found
 
 
-def _properties(run: Run) -> dict[str, Any]:
+def properties(run: Run) -> dict[str, Any]:
     """What a run can be selected by."""
     fields = run.as_dict()
     del fields["parent"], fields["options"]
@@ -303,7 +350,7 @@ def _properties(run: Run) -> dict[str, Any]:
 
 
 def of_type(name: str, value: Any, kind: type) -> Any:
-    """The value as `kind`: a whole float may stand for an int, an int for a float, nothing else.
+    """The value as `kind`: 2.0 may stand for an int, 2 for a float, nothing else.
 
     Raises:
         InputError: it is of another type, or not finite; the message says what `name` must be.
@@ -319,12 +366,12 @@ def of_type(name: str, value: Any, kind: type) -> Any:
     return value
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+_KINDS = {int: "an integer", float: "a number", bool: "True or False", str: "a string"}
 
 
 def _scalar(name: str, value: Any) -> Scalar:
     if value is None or isinstance(value, bool | str):
         return value
     if not isinstance(value, int | float):
-        raise InputError(f"{name} must be a number, a text, True, False or None, not {value!r}")
+        raise InputError(f"{name} must be a number, a string, True, False or None, not {value!r}")
     return float(of_type(name, value, float))

@@ -1,7 +1,7 @@
 """TODO"""
 
 from boss.errors import InputError
-from boss.study.run import Run, _properties
+from boss.study.run import Run, properties
 
 
 def select(runs: list[Run], only: list[str]) -> list[Run]:
@@ -21,7 +21,7 @@ def select(runs: list[Run], only: list[str]) -> list[Run]:
             raise InputError(f"--only takes KEY=VALUE, not {condition!r}")
         wanted.setdefault(key, set()).add(_comparable(value))
     for key, values in wanted.items():
-        table = [_properties(run) for run in runs]
+        table = [properties(run) for run in runs]
         if runs and not any(key in row for row in table):
             keys = sorted({k for row in table for k in row})
             raise InputError(f"unknown key {key!r} in --only: choose from {', '.join(keys)}")

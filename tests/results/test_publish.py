@@ -8,11 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import filelock
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -25,10 +22,9 @@ from analysis.load import load
 from boss import cli
 from boss.cli import main
 from boss.errors import InputError
-from boss.results import publish as module
 from boss.results.publish import FILE, NETWORKS, PREDICTIONS, publish
 from boss.results.read import Store
-from boss.results.schema import OPTIONAL_TABLES, SPARSE_TABLES, TABLES
+from boss.results.schema import OPTIONAL_TABLES, TABLES
 from boss.study.study import Study
 from boss.workers import runtime as place
 from tests.analysis import data as made
@@ -203,16 +199,6 @@ def test_one_folder_by_several_names_is_one_source(parts, tmp_path):
     assert (source.new, source.elsewhere) == (len(RUNS), 0)
     # Nor is the target one, by whatever name.
     assert publish(STUDY, [tmp_path / "b"], tmp_path / "link").sources == []
-
-
-def test_several_sources_of_a_run_are_told(parts, tmp_path):
-    for name, runs in (("a", RUNS[:3]), ("b", RUNS[1:])):
-        copy(parts, tmp_path / name, runs)
-    done = publish(STUDY, [tmp_path / "a", tmp_path / "b"], tmp_path / "to")
-    assert [source.line().partition(": ")[2] for source in done.sources] == [
-        "3 finished, 3 new, 0 already there",
-        "5 finished, 3 new, 0 already there, 2 from another source",
-    ]
 
 
 def test_the_command_names_the_choices():
@@ -471,17 +457,6 @@ def test_a_run_with_a_damaged_part_is_left_out(parts, tmp_path, table):
     assert len(done.warnings) == 1
 
 
-@pytest.mark.parametrize("table", OPTIONAL_TABLES)
-def test_a_damaged_file_of_many_runs_costs_those_without_another(parts, tmp_path, table):
-    copy(parts, tmp_path / "a", RUNS)
-    (tmp_path / "a" / "s" / table / f"{RATED.id}.parquet").unlink()
-    (tmp_path / "a" / "s" / table / "all.parquet").write_text("some rows were here")
-    done = publish(STUDY, [tmp_path / "a"], tmp_path / "to", predictions="all")
-    assert "all.parquet" in done.warnings[0]
-    lost = {run.id for run in RUNS} if table in SPARSE_TABLES else {RATED.id}
-    assert ids(tmp_path / "to") == {run.id for run in RUNS} - lost
-
-
 def test_a_run_without_the_younger_tables_is_published(parts, tmp_path):
     copy(parts, tmp_path / "a", RUNS)
     for table in OPTIONAL_TABLES:
@@ -544,19 +519,6 @@ def test_without_the_file_of_runs_the_other_files_stay(parts, tmp_path):
     assert files(to) == result
 
 
-def test_rows_that_a_crash_left_are_dropped_with_a_word(parts, tmp_path):
-    to = tmp_path / "to"
-    copy(parts, tmp_path / "a", [RATED])
-    copy(parts, tmp_path / "b", [RATED, OTHER])
-    publish(STUDY, [tmp_path / "a"], to)
-    result = files(to)
-    publish(STUDY, [tmp_path / "b"], tmp_path / "later")
-    shutil.copy(tmp_path / "later" / "s" / "evaluations" / FILE, to / "s" / "evaluations" / FILE)
-    done = publish(STUDY, [], to)
-    assert done.warnings == ["dropped: rows of 1 runs that were never published whole"]
-    assert files(to) == result
-
-
 def test_a_run_of_a_source_that_lacks_a_part_is_named(parts, tmp_path):
     copy(parts, tmp_path / "a", [PARENT, RATED])
     (tmp_path / "a" / "s" / "evaluations" / f"{RATED.id}.parquet").unlink()
@@ -565,35 +527,6 @@ def test_a_run_of_a_source_that_lacks_a_part_is_named(parts, tmp_path):
     assert done.warnings == [
         f"left out: {RATED.id} in {tmp_path}/a/s: it is named in runs/, but rows of it are missing"
     ]
-
-
-def test_a_lock_that_cannot_be_made_is_not_waited_for(parts, tmp_path):
-    """A link to nowhere: making the file fails as if its folder had just been removed."""
-    (tmp_path / "to" / "s" / "state").mkdir(parents=True)
-    (tmp_path / "to" / "s" / "state" / "publish.lock").symlink_to("nowhere/at all")
-    with pytest.raises(InputError, match="cannot write results to"):
-        publish(STUDY, [parts], tmp_path / "to")
-
-
-def test_parts_of_unfinished_runs_stay_until_the_run_comes(parts, tmp_path):
-    """Somebody may be writing them."""
-    copy(parts, tmp_path / "a", [OTHER])
-    copy(parts, tmp_path / "b", [OTHER, PARENT])
-    copy(parts, tmp_path / "to", [PARENT], tables=("predictions", "evaluations"))
-    before = files(tmp_path / "to")
-    done = publish(STUDY, [tmp_path / "a"], tmp_path / "to")
-    assert ids(tmp_path / "to") == {OTHER.id}
-    assert before.items() <= files(tmp_path / "to").items()
-    assert done.warnings == [
-        f"left as it is: {tmp_path}/to/s/{table}/{PARENT.id}.parquet, of a run that has not"
-        " finished"
-        for table in ("evaluations", "predictions")
-    ]
-    assert done.bytes_after == sum(map(len, files(tmp_path / "to").values()))
-    done = publish(STUDY, [tmp_path / "b"], tmp_path / "to", predictions="all")
-    assert done.warnings == []
-    assert {name.split("/")[-1] for name in files(tmp_path / "to")} == {FILE}
-    assert content(tmp_path / "to") == content(tmp_path / "b")
 
 
 def test_a_target_that_cannot_be_written_is_one_line(parts, tmp_path):
@@ -757,101 +690,7 @@ def test_a_killed_process_leaves_no_lock(parts, tmp_path):
     assert not (tmp_path / "to" / "s" / "state").exists()
 
 
-def test_a_full_disk_is_one_line_and_can_be_tried_again(parts, tmp_path, monkeypatch):
-    def full(path, content):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(InputError, match=r"cannot write results to .*: No space left"):
-            publish(STUDY, [parts], tmp_path / "to")
-    assert files(tmp_path / "to") == {}
-    publish(STUDY, [parts], tmp_path / "to")
-    assert ids(tmp_path / "to") == {run.id for run in RUNS}
-
-
 # Several at a time
-
-
-def test_several_processes_publish_one_after_the_other(parts, tmp_path):
-    sources = []
-    for run in RUNS:
-        copy(parts, tmp_path / run.id, [one for one in (run.parent, run) if one])
-        sources.append(tmp_path / run.id)
-    errors = []
-
-    def add(source):
-        try:
-            publish(STUDY, [source], tmp_path / "to", predictions="all")
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=add, args=(source,)) for source in sources]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert content(tmp_path / "to") == content(parts)
-    assert not (tmp_path / "to" / "s" / "state").exists()
-
-
-def test_who_waits_too_long_is_told(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
-    with module._locked(tmp_path / "to" / "s"):
-        before = files(tmp_path)
-        with pytest.raises(InputError, match=r"another process publishes to .*to/s: wait"):
-            publish(STUDY, [parts], tmp_path / "to")
-        assert files(tmp_path) == before
-        publish(STUDY, [parts], tmp_path / "to", dry_run=True)  # writes nothing, waits for nobody
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_lock_that_is_waited_for_is_not_the_one_that_was_removed(tmp_path, monkeypatch):
-    """Else the next to come would hold one on a new file at the same time."""
-    folder, inside, leave = tmp_path / "s", threading.Event(), threading.Event()
-
-    def wait():
-        with module._locked(folder):
-            inside.set()
-            leave.wait(60)
-
-    with module._locked(folder):
-        thread = threading.Thread(target=wait)
-        thread.start()
-        time.sleep(0.2)
-        assert not inside.is_set()
-    assert inside.wait(60)
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
-    with pytest.raises(InputError, match="another process"), module._locked(folder):
-        pass
-    leave.set()
-    thread.join()
-    with module._locked(folder):
-        pass
-    assert files(tmp_path) == {}
-
-
-def test_a_lock_on_a_file_that_was_replaced_meanwhile_is_none(tmp_path, monkeypatch):
-    """Who had it before removes its file, who comes next makes another."""
-    path, real, taken = tmp_path / "publish.lock", filelock.FileLock, []
-
-    class Late(filelock.FileLock):
-        def acquire(self, **named):
-            held = super().acquire(**named)
-            if not taken:
-                path.unlink()
-                path.touch()
-            taken.append(self)
-            return held
-
-    monkeypatch.setattr(module.filelock, "FileLock", Late)
-    lock = module._lock(path)
-    assert len(taken) == 2
-    with pytest.raises(filelock.Timeout):
-        real(path).acquire(timeout=0)
-    lock.release()
-    real(path).acquire(timeout=0).lock.release()
 
 
 # Going on from there

@@ -16,11 +16,11 @@ from boss.results.schema import (
     OPTIONAL_TABLES,
     SPARSE_TABLES,
     TABLES,
-    YOUNGER,
-    YOUNGER_OPTIONS,
     data_dictionary,
 )
 from boss.results.write import write_atomically
+from boss.study.run import SETTINGS, Run
+from tests.conftest import ROOT
 
 MEASURED = ("first_step_seconds", "execution", "peak_device_bytes")
 
@@ -57,12 +57,16 @@ def test_rows_come_back_and_plain_pandas_reads_them(tmp_path):
     assert store.finished()["run_id"].tolist() == ["a", "b"]
 
 
+LATER = [name for name, found in SETTINGS.items() if found.in_id != "always"]
+LATER += ["round", "num_picks", "num_wrong_picks", "stop_reason", "oracle", *MEASURED]
+
+
 def test_runs_from_before_self_training_are_read(tmp_path):
     """Without the younger columns and tables: they were of round 0."""
     store = Store(tmp_path, "s")
     write(store, "a")
     path = tmp_path / "s" / "runs" / "a.parquet"
-    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(list(YOUNGER)), path)
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(LATER), path)
     for table in OPTIONAL_TABLES:
         (tmp_path / "s" / table / "a.parquet").unlink()
     [row] = store.finished().to_dict("records")
@@ -71,17 +75,6 @@ def test_runs_from_before_self_training_are_read(tmp_path):
     assert pd.isna(row["parent"])
     assert all(pd.isna(row[name]) for name in MEASURED)
     assert not store.unreadable
-
-
-def test_the_younger_columns_hold_the_defaults_of_a_run():
-    expected = {
-        "parent": None, "picks_per_class": 0, "pick_labels": "pseudo", "rank_by": "last",
-        "augmentation": "randaugment", "optimizer": "sgd", "nesterov": True, "beta2": 0.999,
-        "schedule": "cosine", "final_learning_rate": 0.0,
-        "round": 0, "num_picks": 0, "num_wrong_picks": 0, "stop_reason": None, "oracle": None,
-        "first_step_seconds": None, "execution": None, "peak_device_bytes": None,
-    }  # fmt: skip
-    assert expected == YOUNGER
 
 
 def test_what_was_measured_is_stored_and_may_be_left_out(tmp_path):
@@ -105,11 +98,9 @@ def test_options_that_came_later_are_filled_in(tmp_path):
         store.write(row, **tables)
     store.write(run_row("c") | {"algorithm": "boss", "options": '{"threshold": 0.9}'}, **tables)
     first, second, third = (json.loads(text) for text in store.read("runs")["options"])
-    assert first == YOUNGER_OPTIONS["fixmatch"] | {"threshold": 0.9}
-    assert second == YOUNGER_OPTIONS["fixmatch"] | {"labels": "soft"}
-    assert third == {"threshold": 0.9}
-    for algorithm, younger in YOUNGER_OPTIONS.items():
-        assert younger.items() <= hyperparameters(algorithm).items()
+    assert first == hyperparameters("fixmatch") | {"threshold": 0.9}
+    assert second == hyperparameters("fixmatch") | {"labels": "soft"}
+    assert third == hyperparameters("boss") | {"threshold": 0.9}
 
 
 def test_a_run_without_rows_of_a_sparse_table_has_no_part_of_it(tmp_path):
@@ -287,51 +278,6 @@ def test_a_selection_of_rows_and_columns_equals_that_of_the_whole_table(tmp_path
     assert len(store.read("evaluations")) == len(whole)
 
 
-def test_a_part_that_lacks_a_column_that_is_read_is_named(tmp_path):
-    store = Store(tmp_path, "s")
-    write(store, "a")
-    write(store, "b")
-    part = tmp_path / "s" / "evaluations" / "a.parquet"
-    pq.write_table(pq.read_table(part, partitioning=None).drop_columns(["test_loss"]), part)
-    assert (
-        store.read("evaluations", columns=["run_id", "test_loss"])["run_id"].tolist() == ["b"] * 2
-    )
-    assert list(store.unreadable) == [part]
-
-
-def test_reading_opens_every_part_once(tmp_path, monkeypatch):
-    """Of 300 runs: `runs` is not read again for each table, nothing that was not asked for."""
-    store = Store(tmp_path, "s")
-    write(store, "000")
-    for table in TABLES:
-        folder = tmp_path / "s" / table
-        part = pq.read_table(folder / "000.parquet", partitioning=None)
-        position = part.column_names.index("run_id")
-        for number in range(1, 300):
-            ids = pa.array([f"{number:03}"] * len(part))
-            pq.write_table(
-                part.set_column(position, "run_id", ids), folder / f"{number:03}.parquet"
-            )
-    opened = []
-
-    def count(source):
-        opened.append(source)
-        return pa.OSFile(source)
-
-    monkeypatch.setattr(store_module, "pa", _With(pa, OSFile=count))
-    for table in ("runs", "evaluations", "class_evaluations"):
-        assert store.read(table)["run_id"].nunique() == 300
-    assert len(opened) == len(set(opened)) == 3 * 300
-    opened.clear()
-    assert len(store.read("labeled_images", ["007", "100"])) == 2
-    assert sorted(opened) == [
-        str(tmp_path / "s" / "labeled_images" / f"{i}.parquet") for i in ("007", "100")
-    ]
-    opened.clear()
-    assert len(store.finished()) == 300
-    assert len(opened) == len(set(opened)) == 3 * 300
-
-
 class _With:
     """A module with some of its names replaced."""
 
@@ -340,17 +286,6 @@ class _With:
 
     def __getattr__(self, name):
         return self.names.get(name) or getattr(self.module, name)
-
-
-def test_small_parts_are_written_so_that_many_are_read_fast(tmp_path):
-    store = Store(tmp_path, "s")
-    write(store, "a")
-    for table in TABLES:
-        metadata = pq.ParquetFile(tmp_path / "s" / table / "a.parquet").metadata
-        column = metadata.row_group(0).column(0)
-        assert column.compression == ("ZSTD" if table == "predictions" else "SNAPPY")
-        assert not column.is_stats_set
-        assert b"ARROW:schema" not in (metadata.metadata or {})
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
@@ -420,3 +355,59 @@ def test_a_file_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
     write_atomically(path, lambda temporary: temporary.write_text("new"))
     number = path.stat().st_ino
     assert events == [("flush", number, 3), ("rename", number, 3)]
+
+
+@pytest.mark.parametrize("table", [*TABLES])
+def test_a_part_that_lacks_a_column_is_empty_there_and_its_run_stays_finished(table, tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    path = tmp_path / "s" / table / "a.parquet"
+    column = TABLES[table].names[-1]
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns([column]), path)
+    assert store.read(table)[column].isna().all()
+    assert store.finished()["run_id"].tolist() == ["a"] and store.has_parts("a")
+    assert not store.unreadable
+
+
+@pytest.mark.parametrize("table", [*TABLES])
+def test_a_part_of_a_newer_version_is_read_without_what_is_unknown(table, tmp_path):
+    store = Store(tmp_path, "s")
+    write(store, "a")
+    before = store.read(table)
+    path = tmp_path / "s" / table / "a.parquet"
+    part = pq.read_table(path, partitioning=None)
+    pq.write_table(part.append_column("novelty", pa.array(["x"] * len(part))), path)
+    pd.testing.assert_frame_equal(store.read(table), before)
+    assert store.finished()["run_id"].tolist() == ["a"]
+    assert not store.unreadable
+
+
+def test_all_committed_runs_keep_their_ids():
+    """Every row of results/reference hashes to the id it is stored under."""
+    found = {}
+    for folder in sorted((ROOT / "results/reference").glob("*/runs")):
+        store = Store(folder.parents[1], folder.parent.name)
+        for row in store.read("runs").to_dict("records"):
+            found[row["run_id"]] = row
+    assert len(found) > 600
+
+    def run_of(row):
+        fields = {}
+        for name in SETTINGS:
+            value = row[name]
+            fields[name] = None if value is None or value != value else value
+        options, defaults = json.loads(row["options"]), hyperparameters(row["algorithm"])
+        fields["options"] = {k: v for k, v in options.items() if v != defaults[k]}
+        if fields["parent"]:
+            if fields["parent"] not in found:
+                return None
+            fields["parent"] = run_of(found[fields["parent"]])
+        return Run.from_dict({**fields, "parent": fields["parent"] and fields["parent"].as_dict()})
+
+    checked = 0
+    for run_id, row in found.items():
+        run = run_of(row)
+        if run is not None and row["algorithm"] != "pseudo_label":
+            assert run.id == run_id, row
+            checked += 1
+    assert checked > 600
