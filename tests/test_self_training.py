@@ -16,7 +16,7 @@ from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.seeds import stream
-from boss.self_training import Picks, joined, pick, picks_of_parent
+from boss.self_training import Selection, joined, select_for, select_most_confident
 from boss.training.evaluate import evaluate, predict
 from boss.training.loop import train
 from boss.workers import worker as perform_module
@@ -36,16 +36,16 @@ def place(tmp_path):
 
 
 def test_by_hand():
-    picks = pick(
+    picks = select_most_confident(
         indices=np.array([40, 10, 20, 30, 50, 60]),
-        guesses=np.array([1, 0, 0, 0, 1, 0]),
-        doubts=np.array([0.2, 0.3, 0.1, 0.1, 0.05, 0.4]),
+        predictions=np.array([1, 0, 0, 0, 1, 0]),
+        uncertainty=np.array([0.2, 0.3, 0.1, 0.1, 0.05, 0.4]),
         per_class=2,
         class_names=("cat", "dog", "eel"),
     )
     assert picks.indices.tolist() == [20, 30, 50, 40]  # equal doubt: by position
-    assert picks.guesses.tolist() == [0, 0, 1, 1]
-    assert picks.doubts.tolist() == [0.1, 0.1, 0.05, 0.2]
+    assert picks.predictions.tolist() == [0, 0, 1, 1]
+    assert picks.uncertainty.tolist() == [0.1, 0.1, 0.05, 0.2]
     assert picks.stop_reason == "too few: eel 0"
 
 
@@ -59,7 +59,9 @@ def test_equals_a_plain_loop():
         for k in range(7):
             mine = [(d, i) for i, g, d in zip(indices, guesses, doubts, strict=True) if g == k]
             expected += [i for _, i in sorted(mine)[:per_class]]
-        picks = pick(indices, guesses, doubts, per_class=per_class, class_names=names)
+        picks = select_most_confident(
+            indices, guesses, doubts, per_class=per_class, class_names=names
+        )
         assert picks.indices.tolist() == expected
         short = [names[k] for k in range(7) if (guesses == k).sum() < per_class]
         assert (picks.stop_reason == "enough") == (not short)
@@ -111,15 +113,15 @@ def test_candidates_are_the_unlabeled_images(place, digits):
     child = dataclasses.replace(run, parent=run, picks_per_class=4)
     store = Store(place.results, "s")
     prototypes = resolve(run.label_set, digits)
-    picks = picks_of_parent(child, digits, prototypes, store)
+    picks = select_for(child, digits, prototypes, store)
     assert not set(picks.indices.tolist()) & set(prototypes.indices)
     assert not set(picks.indices) & set(validation_indices(digits.train.labels.numpy(), 300))
     table = store.read("predictions")
     table = table[table["network"] == "last"].set_index("image_index")
-    assert table.loc[picks.indices, "guess"].tolist() == picks.guesses.tolist()
+    assert table.loc[picks.indices, "guess"].tolist() == picks.predictions.tolist()
     labels, _ = labeled_images(child, digits, store)
     data = training_data(child, digits, labels, torch.device("cpu"))
-    assert data.labeled.labels.tolist() == [*prototypes.labels, *picks.guesses]
+    assert data.labeled.labels.tolist() == [*prototypes.labels, *picks.predictions]
     assert len(data.unlabeled) == len(digits.train) - 300
 
 
@@ -333,8 +335,8 @@ def test_networks_are_kept_on_request(place, digits):
 def test_a_label_set_carries_its_oracle():
     base = LabelSet("file:x", (1,), (0,), oracle="test accuracies")
     none = np.array([], dtype=np.int64)
-    picks = Picks(none, none, none.astype(float), "enough")
-    assert joined(base, picks, picks.guesses).oracle == "test accuracies"
+    picks = Selection(none, none, none.astype(float), "enough")
+    assert joined(base, picks, picks.predictions).oracle == "test accuracies"
 
 
 STUDY = """
