@@ -121,9 +121,7 @@ def oracle(spec: str) -> str:
     run, found = content.get("run"), [str(content.get("oracle") or "")]
     while isinstance(run, Mapping):
         leaks = run.get("pick_labels") == "true" or run.get("rank_by") == "best_test"
-        found.append(
-            "the teacher's selected images used hidden labels" if leaks else ""
-        )
+        found.append("the teacher's selected images used hidden labels" if leaks else "")
         run = run.get("parent")
     return "; ".join(dict.fromkeys(filter(None, found)))
 
