@@ -24,8 +24,8 @@ def k_means(x: Floats, num_groups: int, random: RandomState) -> Ints:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = KMeans(num_groups, n_init=NUM_RESTARTS, random_state=random)
-    # Several threads add up the members of a cluster in any order: the last bits of its mean,
-    # and with them some clusters, would differ from call to call.
+    # Several threads sum the members of a cluster in varying order: the last bits of its mean,
+    # and so some clusters, would differ from call to call.
     with threadpool_limits(1):
         return np.asarray(model.fit_predict(x), dtype=np.int64)
 
@@ -39,7 +39,7 @@ def k_medoids(x: Floats, num_groups: int, random: RandomState) -> Ints:
     nearest medoid, every cluster takes the image that is nearest to its others.
 
     Sources: Kaufman and Rousseeuw 1990 (CLARA), Schubert and Rousseeuw 2021 (FasterPAM), Park and
-    Jun 2009 (the turns).
+    Jun 2009 (the alternation).
     """
     from sklearn.metrics import euclidean_distances
 
@@ -58,28 +58,28 @@ def k_medoids(x: Floats, num_groups: int, random: RandomState) -> Ints:
             members = np.flatnonzero(assigned == k)
             if len(members):
                 medoids[k] = members[np.argmax(centrality(x[members], random))]
-        # Rounding must not let two sets of equal cost take turns for ever.
+        # Rounding must not let two sets of equal cost alternate forever.
         if _nearest(x, medoids)[1] >= lowest * (1 - 1e-12):
             return assigned
         best = medoids
 
 
 def swap_medoids(distances: Floats, medoids: Ints) -> Ints:
-    """Exchange medoids for other images for as long as that lowers the cost.
+    """Exchange medoids for other images as long as that lowers the cost.
 
-    The cost is the sum over the images of the distance to the nearest medoid. The images take turns
-    to be a candidate; it replaces the medoid for which the cost becomes lowest, at once if it
-    is lower than now. If o is d1 from its nearest medoid i, d2 from the second nearest and d from
-    the candidate, it costs min(d1, d) after the exchange, or min(d2, d) if i is what goes.
+    The cost is the sum over the images of the distance to the nearest medoid. Each image in turn
+    is the candidate; it replaces the medoid whose removal costs least, immediately if that lowers
+    the cost. An image at distance d1 from its nearest medoid i, d2 from the second nearest and d
+    from the candidate costs min(d1, d) after the exchange, or min(d2, d) if i is removed.
 
     Source: Schubert and Rousseeuw 2021, Fast and eager k-medoids clustering (FasterPAM).
 
     Args:
         distances: between all images (N, N).
-        medoids: positions to start from (K,), no two the same.
+        medoids: indices to start from (K,), all different.
 
     Returns:
-        Positions (K,) of which no single one can be exchanged for a lower cost.
+        Indices (K,) such that no single exchange lowers the cost.
     """
     medoids = medoids.copy()
     num_images, num_medoids = len(distances), len(medoids)
