@@ -416,6 +416,7 @@ def many_dimensions() -> Any:
     return x.astype(np.float32), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "trim"), CASES)
 def test_principal_components_keep_the_picks(
     method: str, trim: float, monkeypatch: pytest.MonkeyPatch
