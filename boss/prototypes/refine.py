@@ -123,18 +123,7 @@ def refine(
     sources = [
         str(scores.index[best[k]]) if replaced else base for k, replaced in enumerate(better)
     ]
-    indices: list[int] = []
-    labels: list[int] = []
-    for label, source in enumerate(sources):
-        first = runs.loc[runs["label_set"] == source, "run_id"].iloc[0]
-        mine = images[(images["run_id"] == first) & ~images["is_pick"]]
-        found = mine.loc[mine["label"] == label].sort_values("position")["image_index"].tolist()
-        if not found:
-            raise InputError(f"label set {source} has no image of class {names[label]}")
-        if set(found) & set(indices):
-            raise InputError(f"an image of {names[label]} in {source} has another class elsewhere")
-        indices += found
-        labels += [label] * len(found)
+    indices, labels = _images_of(sources, runs, images, names)
     oracles = runs.loc[runs["label_set"].isin(sources), "oracle"].dropna().unique().tolist()
     return Refined(
         dataset=str(runs["dataset"].iloc[0]),
@@ -149,6 +138,27 @@ def refine(
         # A label set made from oracles is one.
         oracle="; ".join(dict.fromkeys([ORACLE] * (rule == "test-accuracy") + oracles)),
     )
+
+
+def _images_of(
+    sources: Sequence[str], runs: pd.DataFrame, images: pd.DataFrame, class_names: tuple[str, ...]
+) -> tuple[list[int], list[int]]:
+    """The labeled images of each class in its source (K,), and their classes."""
+    indices: list[int] = []
+    labels: list[int] = []
+    for label, source in enumerate(sources):
+        first = runs.loc[runs["label_set"] == source, "run_id"].iloc[0]
+        mine = images[(images["run_id"] == first) & ~images["is_pick"]]
+        found = mine.loc[mine["label"] == label].sort_values("position")["image_index"].tolist()
+        if not found:
+            raise InputError(f"label set {source} has no image of class {class_names[label]}")
+        if set(found) & set(indices):
+            raise InputError(
+                f"an image of {class_names[label]} in {source} has another class elsewhere"
+            )
+        indices += found
+        labels += [label] * len(found)
+    return indices, labels
 
 
 def label_free_scores(

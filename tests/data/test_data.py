@@ -548,7 +548,7 @@ def test_cifar10_with_unlabeled_images_is_another_data_set(
     np.savez(path, **content, x_unlabeled=content["x_test"][:7])
     assert data.identify(path) == str(path)
     for place in (path, tmp_path):
-        with refused("cifar10.npz: CIFAR-10 has no x_unlabeled: .* name the file itself"):
+        with refused("cifar10.npz: CIFAR-10 has no x_unlabeled: .* pass it as your own data"):
             data.load("cifar10", place)
     assert data.check(str(path))[1].startswith("images: 50000 train + 10000 test + 7 unlabeled, ")
 
