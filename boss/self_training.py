@@ -1,19 +1,26 @@
-"""Self-training: the images that a trained network is surest of join the label set.
+"""Self-training: the images that a trained network is most confident of join the label set.
 
-A round is a run with a parent (`boss.study.run.Run`): when the parent has finished, the n images of
-each predicted class with the highest confidence are taken from the unlabeled ones, with their
-PSEUDO-labels, and a new network is trained from scratch on the prototypes and these picks. What the
-parent predicted lies in the store (table `predictions`), so the picks can be checked without it.
+A round is a run with a parent (`boss.study.run.Run`). When the parent has finished, the n most
+confident unlabeled images of each predicted class are selected, with their PSEUDO-labels, and a new
+network is trained from scratch on the prototypes and the selected images. The predictions of the
+parent are stored (table `predictions`), so a selection can be checked without its network.
 
-Every round picks anew from all unlabeled images: a pick of an earlier round may be dropped.
+Every round selects anew from all unlabeled images: those selected in an earlier round may go.
 
-Smith and Conovaloff 2020 (BOSS, arXiv 2006.09363): one round, n = 5, 10, 20 or 40. Two deviations
-from their released code, which leaks hidden labels: it keeps the TRUE labels of the picks
-(`pick_labels="true"` here) and ranks by the network of the best TEST accuracy
-(`rank_by="best_test"`). Both are there as diagnostics, so that their effect can be measured; their
-rows are marked as oracles. It also counts positions from 1 in one place and 0 in another.
+Source: Smith and Conovaloff 2020 (BOSS, arXiv 2006.09363): one round, n = 5, 10, 20 or 40.
+Deviations from their released code, found by running it:
 
-Dimensions: N training images, K classes, M picks.
+* It keeps the TRUE labels of the selected images (`pick_labels="true"` here) and ranks by the
+  network of the best TEST accuracy (`rank_by="best_test"`). Both leak hidden labels. They exist
+  here as diagnostics, to measure their effect, and their rows are marked as oracles.
+* It computes confidence in float32, where many images round to exactly 1, and then orders ties by
+  index. Here confidence is stored as 1 - confidence in float64, which resolves those ties; only
+  equal values are ordered by index.
+* It ranks the prototypes too: one that is among the n most confident of its class uses up one of
+  the selected images. Here prototypes are left out first, so n new images are selected.
+* Its indices count from 1 in one place and from 0 in another; here always from 0.
+
+Dimensions: N training images, K classes, M selected images.
 """
 
 from dataclasses import dataclass
@@ -31,49 +38,54 @@ ENOUGH = "enough"
 
 
 @dataclass(frozen=True)
-class Picks:
-    """Images that join the label set, class after class, the surest of each class first."""
+class Selection:
+    """Images that join the label set: class after class, the most confident of each first."""
 
-    indices: NDArray[np.int64]  # positions in the training set (M,)
-    guesses: NDArray[np.int64]  # their predicted classes (M,)
-    doubts: NDArray[np.float64]  # 1 - the probability of the guess (M,)
-    stop_reason: str  # "enough", or "too few: cat 3, dog 0": classes that have fewer than wanted
+    indices: NDArray[np.int64]  # into the training set (M,)
+    predictions: NDArray[np.int64]  # their predicted classes (M,)
+    uncertainty: NDArray[np.float64]  # 1 - confidence; stored as `doubt` (M,)
+    stop_reason: str  # "enough", or "too few: cat 3, dog 0": the classes with fewer than n
+
+    def __len__(self) -> int:
+        return len(self.indices)
 
 
-def pick(
+def select_most_confident(
     indices: NDArray[np.int64],
-    guesses: NDArray[np.int64],
-    doubts: NDArray[np.float64],
+    predictions: NDArray[np.int64],
+    uncertainty: NDArray[np.float64],
     *,
     per_class: int,
     class_names: tuple[str, ...],
-) -> Picks:
-    """The `per_class` images of each predicted class of which a network is surest.
+) -> Selection:
+    """The `per_class` most confident images of each predicted class.
 
-    Images in equal doubt come in the order of their positions. A class that is predicted less
-    often gives what it has.
+    Images of equal confidence are ordered by index. A class that is predicted for fewer images
+    contributes all of them.
 
     Args:
-        indices, guesses, doubts: of the images to choose from, all of one length.
-        class_names: of all K classes.
+        indices, predictions, uncertainty: of the images to select from, as in `Selection`.
+        class_names: of all classes (K,).
     """
-    order = np.lexsort((indices, doubts))  # by doubt, then by position
-    chosen = [order[guesses[order] == k][:per_class] for k in range(len(class_names))]
+    order = np.lexsort((indices, uncertainty))  # by uncertainty, then by index
+    by_class = [order[predictions[order] == k][:per_class] for k in range(len(class_names))]
     few = [
         f"{name} {len(found)}"
-        for name, found in zip(class_names, chosen, strict=True)
+        for name, found in zip(class_names, by_class, strict=True)
         if len(found) < per_class
     ]
-    taken = np.concatenate(chosen)
+    selected = np.concatenate(by_class)
     reason = f"too few: {', '.join(few)}" if few else ENOUGH
-    return Picks(indices[taken], guesses[taken], doubts[taken], reason)
+    return Selection(indices[selected], predictions[selected], uncertainty[selected], reason)
 
 
-def picks_of_parent(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -> Picks:
-    """What the parent of a run picks: neither prototypes nor images held out for validation.
+def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -> Selection:
+    """What a run adds to its label set, by the predictions of its parent.
+
+    Prototypes and images held out for validation are left out.
 
     Raises:
-        InputError: the parent's predictions are not in the store.
+        InputError: the predictions of the parent are not in the store.
     """
     assert run.parent is not None
     table = store.read("predictions", [run.parent.id])
@@ -86,7 +98,7 @@ def picks_of_parent(run: Run, dataset: Dataset, prototypes: LabelSet, store: Sto
     indices = table["image_index"].to_numpy(dtype=np.int64)
     held_out = validation_indices(dataset.train.labels.cpu().numpy(), run.num_validation)
     allowed = ~np.isin(indices, np.concatenate([held_out, np.array(prototypes.indices)]))
-    return pick(
+    return select_most_confident(
         indices[allowed],
         table["guess"].to_numpy(dtype=np.int64)[allowed],
         table["doubt"].to_numpy(dtype=np.float64)[allowed],
@@ -95,15 +107,15 @@ def picks_of_parent(run: Run, dataset: Dataset, prototypes: LabelSet, store: Sto
     )
 
 
-def joined(prototypes: LabelSet, picks: Picks, labels: NDArray[np.int64]) -> LabelSet:
-    """The prototypes with their own labels, then the picks with these.
+def joined(prototypes: LabelSet, selected: Selection, labels: NDArray[np.int64]) -> LabelSet:
+    """The prototypes with their own labels, followed by the selected images with these.
 
     Args:
-        labels: of the picks (M,): their guesses, or the true classes for the diagnostic.
+        labels: of the selected images (M,): the predictions, or the true classes (diagnostic).
     """
     return LabelSet(
         prototypes.id,
-        (*prototypes.indices, *picks.indices.tolist()),
+        (*prototypes.indices, *selected.indices.tolist()),
         (*prototypes.labels, *labels.tolist()),
         oracle=prototypes.oracle,
     )

@@ -1,4 +1,4 @@
-"""Self-training: which images are picked, what is learned from them, what is never looked at."""
+"""Self-training: which images are selected, with which labels, and what is never looked at."""
 
 import dataclasses
 import json
@@ -12,11 +12,11 @@ from torch import nn
 
 from boss.cli import main
 from boss.data import Dataset
-from boss.data.label_sets import LabelSet, resolve, validation_indices
+from boss.data.label_sets import resolve, validation_indices
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.seeds import stream
-from boss.self_training import Picks, joined, pick, picks_of_parent
+from boss.self_training import select_for, select_most_confident
 from boss.training.evaluate import evaluate, predict
 from boss.training.loop import train
 from boss.workers import worker as perform_module
@@ -35,17 +35,17 @@ def place(tmp_path):
     return Runtime(results=tmp_path, study="s", checkpoint_seconds=0.5)
 
 
-def test_by_hand():
-    picks = pick(
+def test_selection_by_hand():
+    picks = select_most_confident(
         indices=np.array([40, 10, 20, 30, 50, 60]),
-        guesses=np.array([1, 0, 0, 0, 1, 0]),
-        doubts=np.array([0.2, 0.3, 0.1, 0.1, 0.05, 0.4]),
+        predictions=np.array([1, 0, 0, 0, 1, 0]),
+        uncertainty=np.array([0.2, 0.3, 0.1, 0.1, 0.05, 0.4]),
         per_class=2,
         class_names=("cat", "dog", "eel"),
     )
-    assert picks.indices.tolist() == [20, 30, 50, 40]  # equal doubt: by position
-    assert picks.guesses.tolist() == [0, 0, 1, 1]
-    assert picks.doubts.tolist() == [0.1, 0.1, 0.05, 0.2]
+    assert picks.indices.tolist() == [20, 30, 50, 40]  # equal confidence: by index
+    assert picks.predictions.tolist() == [0, 0, 1, 1]
+    assert picks.uncertainty.tolist() == [0.1, 0.1, 0.05, 0.2]
     assert picks.stop_reason == "too few: eel 0"
 
 
@@ -59,7 +59,9 @@ def test_equals_a_plain_loop():
         for k in range(7):
             mine = [(d, i) for i, g, d in zip(indices, guesses, doubts, strict=True) if g == k]
             expected += [i for _, i in sorted(mine)[:per_class]]
-        picks = pick(indices, guesses, doubts, per_class=per_class, class_names=names)
+        picks = select_most_confident(
+            indices, guesses, doubts, per_class=per_class, class_names=names
+        )
         assert picks.indices.tolist() == expected
         short = [names[k] for k in range(7) if (guesses == k).sum() < per_class]
         assert (picks.stop_reason == "enough") == (not short)
@@ -68,7 +70,7 @@ def test_equals_a_plain_loop():
 
 
 def test_predictions_by_hand():
-    """Doubt is the sum of the other probabilities, so it resolves what rounds to certainty."""
+    """1 - confidence is the sum of the other probabilities: it resolves what rounds to 1."""
     images = torch.zeros(3, 1, 1, 3, dtype=torch.uint8)
     logits = torch.tensor([[0.0, 40.0, 0.0], [0.0, 39.0, 0.0], [np.log(0.25), np.log(0.5), -9e9]])
 
@@ -105,21 +107,21 @@ def test_predictions_agree_with_the_evaluation(digits, place):
 
 
 def test_candidates_are_the_unlabeled_images(place, digits):
-    """Neither prototypes nor held-out images are picked, and each pick is the surest there is."""
+    """Neither prototypes nor held-out images are selected."""
     run = dataclasses.replace(RUN, num_validation=300, max_eval_images=None)
     perform(run, place)
     child = dataclasses.replace(run, parent=run, picks_per_class=4)
     store = Store(place.results, "s")
     prototypes = resolve(run.label_set, digits)
-    picks = picks_of_parent(child, digits, prototypes, store)
+    picks = select_for(child, digits, prototypes, store)
     assert not set(picks.indices.tolist()) & set(prototypes.indices)
     assert not set(picks.indices) & set(validation_indices(digits.train.labels.numpy(), 300))
     table = store.read("predictions")
     table = table[table["network"] == "last"].set_index("image_index")
-    assert table.loc[picks.indices, "guess"].tolist() == picks.guesses.tolist()
+    assert table.loc[picks.indices, "guess"].tolist() == picks.predictions.tolist()
     labels, _ = labeled_images(child, digits, store)
     data = training_data(child, digits, labels, torch.device("cpu"))
-    assert data.labeled.labels.tolist() == [*prototypes.labels, *picks.guesses]
+    assert data.labeled.labels.tolist() == [*prototypes.labels, *picks.predictions]
     assert len(data.unlabeled) == len(digits.train) - 300
 
 
@@ -198,7 +200,7 @@ def test_missing_predictions_are_one_line(place):
 
 
 def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
-    """All hidden labels replaced by noise: the same picks, the same weights, in both rounds."""
+    """All hidden labels replaced by noise: the same selections and weights in both rounds."""
     prototypes = [int((digits.train.labels == k).nonzero()[3]) for k in range(10)]
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"indices": prototypes, "labels": list(range(10))}))
@@ -237,6 +239,7 @@ def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
     assert rows[0] != rows[1]
 
 
+@pytest.mark.slow
 def test_a_child_starts_when_its_parent_has_finished(place):
     """Listed before their parents and beside other runs, by two workers."""
     other = dataclasses.replace(RUN, repeat=1)
@@ -257,11 +260,6 @@ def test_the_child_of_a_finished_parent_needs_no_parent_in_the_list(place):
     finished = {RUN.id}
     [outcome] = execute([CHILD], place, ["cpu"], Recorder(), Stop(), finished)
     assert outcome.state == "finished"
-
-
-def test_a_run_that_is_listed_twice_is_trained_once(place):
-    outcomes = execute([RUN, RUN, CHILD], place, ["cpu", "cpu"], Recorder(), Stop())
-    assert [o.run for o in outcomes] == [RUN, CHILD]
 
 
 def test_two_data_sets_on_one_file_are_refused(tmp_path):
@@ -330,13 +328,6 @@ def test_networks_are_kept_on_request(place, digits):
     assert accuracy == store.read("runs").iloc[0]["last_accuracy"]
 
 
-def test_a_label_set_carries_its_oracle():
-    base = LabelSet("file:x", (1,), (0,), oracle="test accuracies")
-    none = np.array([], dtype=np.int64)
-    picks = Picks(none, none, none.astype(float), "enough")
-    assert joined(base, picks, picks.guesses).oracle == "test accuracies"
-
-
 STUDY = """
 from boss.study import Run, Study
 
@@ -379,6 +370,7 @@ def test_the_command_trains_parents_that_are_not_listed(tmp_path, monkeypatch, c
     assert "6 bytes" in error
 
 
+@pytest.mark.slow
 def test_the_command_says_why_a_child_was_not_started(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(STUDY.replace("RATE", "1e30"))

@@ -1,29 +1,35 @@
-"""Data sets by name: `load`, `stamp`, `check`, `fetch`, `identify`.
+"""Data sets by name: `load`, `check`, `fetch`, `identify`, `stamp`.
 
-A name is one of NAMES or one of a data set of the user's own: the path of an .npz file, or
-folder:PATH[@SIZE] of image files. Importing this package does not import torch; loading does.
+A name is one of DATASETS, or it denotes the user's own images: the path of an .npz file, or
+folder:PATH[@SIZE] (a folder of image files). To add a data set, write its loader file, which
+declares a `boss.data.source.Source`, and add a line to DATASETS: everything that lists data sets
+reads that table.
+
+Importing this package does not import torch, scikit-learn, scipy or Pillow; loading does.
 Which images are labeled is the business of `boss.data.label_sets`.
 """
 
 import contextlib
 import itertools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boss.data import cifar, digits, image_folder, npz, stl10, svhn
-from boss.data.arrays import Arrays
+from boss.data.source import Arrays, Shape, Source
 from boss.errors import InputError, choose
 
 __all__ = [
+    "DATASETS",
     "NAMES",
     "OWN",
     "Dataset",
     "ImageSet",
+    "Shape",
+    "Source",
     "check",
     "default_folder",
     "fetch",
@@ -46,23 +52,19 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class Source(NamedTuple):
-    """Where a published data set comes from."""
-
-    find: Callable[[Path, str], Path]  # folder of data sets, name -> the place in it
-    read: Callable[[Path, str], Arrays]  # that place, name -> images and labels
-    fetch: Callable[[Path, str], None]  # folder of data sets, name: download what is not whole
-
-
-SOURCES = {
-    "cifar10": Source(cifar.find, cifar.read, cifar.fetch),
-    "cifar100": Source(cifar.find, cifar.read, cifar.fetch),
-    "svhn": Source(svhn.find, svhn.read, svhn.fetch),
-    "svhn_noextra": Source(svhn.find, svhn.read, svhn.fetch),
-    "stl10": Source(stl10.find, stl10.read, stl10.fetch),
+DATASETS: dict[str, Source] = {
+    source.name: source
+    for source in (
+        digits.DIGITS,
+        cifar.CIFAR10,
+        cifar.CIFAR100,
+        svhn.SVHN,
+        svhn.SVHN_NOEXTRA,
+        stl10.STL10,
+    )
 }
-NAMES = ("digits", *SOURCES)
-OWN = ("FILE.npz", image_folder.FORM)  # how data sets of the user's own are named
+NAMES = tuple(DATASETS)
+OWN = (npz.FORM, image_folder.FORM)  # how the user's own data are named
 
 
 def default_folder() -> Path:
@@ -71,66 +73,64 @@ def default_folder() -> Path:
 
 
 def is_own(name: str) -> bool:
-    """Whether a name, or what `--data` gives, is that of a data set of the user's own.
+    """Whether a name, or the value of `--data`, denotes the user's own data.
 
     >>> [is_own(name) for name in ("mine.npz", "folder:photos@96", "data", "cifar10")]
     [True, True, False, False]
     """
-    return name.endswith(".npz") or name.startswith(image_folder.PREFIX)
+    return name.endswith(npz.SUFFIX) or name.startswith(image_folder.PREFIX)
 
 
 def load(name: str, folder: Path | None = None, *, download: bool = False) -> "Dataset":
     """A data set, in memory, on the CPU.
 
     Args:
-        name: "digits" (comes with scikit-learn), "cifar10", "cifar100", "svhn" (train and extra),
-            "svhn_noextra", "stl10"; or the path of an .npz file (`npz.read` says what it holds);
-            or "folder:PATH" or "folder:PATH@SIZE", image files in PATH/train/CLASS,
-            PATH/test/CLASS and, without classes, PATH/unlabeled, of one size or resized to squares
-            of SIZE pixels (`image_folder.read` says how).
-        folder: where the published data sets are looked for; with CIFAR-10, also the .npz file that
-            holds it; `default_folder()` if None.
-        download: fetch it first if it is missing.
+        name: one of DATASETS; or the path of an .npz file (`npz.read` says what it holds); or
+            "folder:PATH" or "folder:PATH@SIZE" (`image_folder.read` says how it is laid out).
+        folder: where published data sets are looked for; for CIFAR-10 it may also be the .npz file
+            that holds it; `default_folder()` if None.
+        download: fetch the data set first if it is missing.
 
     Raises:
-        InputError: no such data set, or it is missing or damaged.
+        InputError: unknown name, or the data are missing or damaged.
     """
-    if download and name in NAMES:
+    if download and name in DATASETS:
         fetch(name, folder)
-    return _load(name, _read(name, _locate(name, folder)))
+    path = _find(name, folder)
+    return _as_tensors(name, _read(name, path))
 
 
 def stamp(name: str, folder: Path | None = None) -> tuple[object, ...]:
-    """What differs once `load` would read other files: their paths, sizes and times. Quick.
+    """A value that changes when `load` would read other files: paths, sizes, times. Quick.
 
     Args:
         name, folder: as for `load`.
 
     Raises:
-        InputError: no such data set, or it is missing.
+        InputError: unknown name, or the data are missing.
     """
-    place = _locate(name, folder)
-    if place is None:
+    path = _find(name, folder)
+    if path is None:
         return ()
-    if place.is_file():
-        paths = [str(place)]
+    if path.is_file():
+        files = [str(path)]
     else:
-        levels = os.walk(place) if is_own(name) else itertools.islice(os.walk(place), 1)
-        paths = [os.path.join(level, file) for level, _, files in levels for file in files]
+        levels = os.walk(path) if is_own(name) else itertools.islice(os.walk(path), 1)
+        files = [os.path.join(level, file) for level, _, names in levels for file in names]
     found = []
-    for path in sorted(paths):
-        with contextlib.suppress(OSError):  # gone since it was listed: that is a change, too
-            status = os.stat(path)
-            found.append((path, status.st_size, status.st_mtime_ns, status.st_ino))
+    for file in sorted(files):
+        with contextlib.suppress(OSError):  # deleted since it was listed: that is a change, too
+            status = os.stat(file)
+            found.append((file, status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(found)
 
 
 def identify(path: Path) -> str:
-    """The name of the data set of the user's own that `--data` gives: one name for one place.
+    """The name of the user's own data: always the same for the same file or folder.
 
-    An .npz file is named by its path, but "cifar10" if it holds CIFAR-10, by a checksum of the
-    training images: that is loaded by `load("cifar10", path)`, whatever the file is called. A path
-    is relative to the current folder if it lies below that. Quick, without torch.
+    An .npz file is named by its path, except that it is called "cifar10" if its training images are
+    those of CIFAR-10 (a checksum): `load("cifar10", path)` loads it, whatever the file is called.
+    Paths are relative to the current folder if they lie below it. Quick, without torch.
 
     Args:
         path: FILE.npz or folder:PATH[@SIZE].
@@ -139,16 +139,16 @@ def identify(path: Path) -> str:
         InputError: the file or folder is missing, malformed or damaged, or has no training images.
     """
 
-    def spelling(place: Path) -> Path:
-        place = place.resolve()
-        return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    def shortest(path: Path) -> Path:
+        path = path.resolve()
+        return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
     name = str(path)
     if not name.startswith(image_folder.PREFIX):
-        return "cifar10" if cifar.is_cifar10(path) else str(spelling(path))
+        return cifar.CIFAR10.name if cifar.is_cifar10(path) else str(shortest(path))
     size = image_folder.parse(name).size
     ending = "" if size is None else f"@{size}"
-    return f"{image_folder.PREFIX}{spelling(image_folder.find(name))}{ending}"
+    return f"{image_folder.PREFIX}{shortest(image_folder.find(name))}{ending}"
 
 
 def check(name: str, folder: Path | None = None) -> list[str]:
@@ -157,9 +157,9 @@ def check(name: str, folder: Path | None = None) -> list[str]:
     Raises:
         InputError: as for `load`.
     """
-    place = _locate(name, folder)
-    arrays = _read(name, place)
-    dataset = _load(name, arrays)
+    path = _find(name, folder)
+    arrays = _read(name, path)
+    dataset = _as_tensors(name, arrays)
     channels, height, width = dataset.train.images.shape[1:]
     train, test = (
         part.labels.bincount(minlength=dataset.num_classes).tolist()
@@ -168,65 +168,52 @@ def check(name: str, folder: Path | None = None) -> list[str]:
     counts = [f"{c} {n} + {m}" for c, n, m in zip(dataset.class_names, train, test, strict=True)]
     unlabeled = "" if dataset.unlabeled is None else f" + {len(dataset.unlabeled)} unlabeled"
     lines = [
-        f"{name}: {place or 'scikit-learn'}",
+        f"{name}: {path or DATASETS[name].library}",
         f"images: {len(dataset.train)} train + {len(dataset.test)} test{unlabeled}, "
         f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}",
         f"classes: {', '.join(counts)}",
         f"mirrored in training: {'yes' if dataset.flip else 'no'}",
         f"fingerprint: {dataset.fingerprint}",
     ]
-    if name == "cifar10":
-        assert place is not None
-        lines.append("training images and all labels: as published (checksums)")
-        is_npz = place.suffix == ".npz"
-        origin = (
-            cifar.describe_cifar10_test(arrays.x_test) if is_npz else "as published (checksums)"
-        )
-        lines.append(f"test images: {origin}")
-    elif name in SOURCES:
-        lines.append("all images and labels: as published (checksums)")
+    if name in DATASETS and path is not None:
+        lines += DATASETS[name].notes(path, arrays)
     if dataset.folds:
         lines.append(f"label sets fold:0 to fold:{len(dataset.folds) - 1}: predefined folds")
     if name.startswith(image_folder.PREFIX) and image_folder.parse(name).size is not None:
-        lines.append("resized: of each image the largest centered square")
+        lines.append("resized: the largest centered square of each image")
     return lines
 
 
 def fetch(name: str, folder: Path | None = None) -> None:
-    """Download a data set unless it is there and whole.
+    """Download a data set unless it is there and undamaged.
 
     Raises:
-        InputError: nothing can be downloaded under this name, the network failed, or
-            a damaged file that was not downloaded by this command stands in the way.
+        InputError: unknown name, the user's own data, the download failed, or
+            a damaged file is in the way that this function did not download.
     """
     if is_own(name):
-        raise InputError(f"{name} is a data set of your own: there is nothing to fetch")
-    choose(name, dict.fromkeys(NAMES), what="data set")
-    if name in SOURCES:
-        SOURCES[name].fetch(folder or default_folder(), name)
+        raise InputError(f"{name} is your own data: there is nothing to fetch")
+    choose(name, DATASETS, what="data set").fetch(folder or default_folder())
 
 
-def _locate(name: str, folder: Path | None) -> Path | None:
-    """The file or folder that holds a data set; None if it comes with scikit-learn."""
+def _find(name: str, folder: Path | None) -> Path | None:
+    """The file or folder that holds a data set; None if it comes with a library."""
     if name.startswith(image_folder.PREFIX):
         return image_folder.find(name)
     if is_own(name):
         return Path(name)
-    choose(name, dict.fromkeys((*NAMES, *OWN)), what="data set")
-    if name not in SOURCES:
-        return None
-    return SOURCES[name].find(folder or default_folder(), name)
+    choose(name, dict.fromkeys((*DATASETS, *OWN)), what="data set")
+    return DATASETS[name].find(folder or default_folder())
 
 
-def _read(name: str, place: Path | None) -> Arrays:
-    if place is None:
-        return digits.read()
-    if name in SOURCES:
-        return SOURCES[name].read(place, name)
-    return image_folder.read(name) if name.startswith(image_folder.PREFIX) else npz.read(place)
+def _read(name: str, path: Path | None) -> Arrays:
+    if name in DATASETS:
+        return DATASETS[name].read(path)
+    assert path is not None
+    return image_folder.read(name) if name.startswith(image_folder.PREFIX) else npz.read(path)
 
 
-def _load(name: str, arrays: Arrays) -> "Dataset":
+def _as_tensors(name: str, arrays: Arrays) -> "Dataset":
     import torch
 
     from boss.data import imageset

@@ -6,6 +6,7 @@ N images, H x W pixels, C channels, K classes
 import hashlib
 import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boss.data import npz
-from boss.data.arrays import Arrays
 from boss.data.files import check_file, fetch_archive, how_to_fetch, reading
+from boss.data.source import Arrays, Shape, Source
 from boss.errors import InputError
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-FOLDERS = {  # that torchvision unpacks
+FOLDERS = {  # as torchvision unpacks them
     "cifar10": "cifar-10-batches-py",
     "cifar100": "cifar-100-python",
 }
@@ -37,74 +38,72 @@ CIFAR10_X_TEST_COPY = "1249626010949d8f448e0faf792debbc3da0c50ed31bfff3678c99c37
 CIFAR10_SHAPE = (50_000, 32, 32, 3)
 
 
-def find(folder: Path, name: str) -> Path:
-    """Where CIFAR lies: torchvision's folder in `folder`.
+def find(name: str, folder: Path) -> Path:
+    """The file or folder that holds CIFAR: torchvision's folder in `folder`.
 
-    With "cifar10" before that `folder` itself if it ends in .npz, or cifar10.npz in it.
-
-    Args:
-        name: "cifar10" or "cifar100".
+    For "cifar10", `folder` itself if it ends in .npz, or cifar10.npz in it, comes first.
 
     Raises:
         InputError: it is not there; the message says how to fetch it.
     """
-    if name == "cifar10" and folder.suffix == ".npz":
+    if name == "cifar10" and folder.suffix == npz.SUFFIX:
         return folder
-    places = [folder / "cifar10.npz"] if name == "cifar10" else []
-    for place in (*places, folder / FOLDERS[name]):
-        if place.exists():
-            return place
+    paths = [folder / "cifar10.npz"] if name == "cifar10" else []
+    for path in (*paths, folder / FOLDERS[name]):
+        if path.exists():
+            return path
     raise InputError(f"no {TITLES[name]} in {folder}: {how_to_fetch(name, folder)}")
 
 
-def read(place: Path, name: str) -> Arrays:
+def read(name: str, path: Path) -> Arrays:
     """CIFAR-10 or, with its 100 fine classes, CIFAR-100 (Krizhevsky 2009).
 
-    50,000 training and 10,000 test images, 32 x 32 pixels, 3 channels. In torchvision's folder
-    every file is checked. In an .npz file of CIFAR-10 the training images and all labels are; the
-    test images are not, because a copy is in use in which 20 of them differ slightly (see
-    `describe_cifar10_test`).
+    50,000 training and 10,000 test images, 32 x 32 pixels, 3 channels. In torchvision's folder the
+    checksum of every file is verified. In an .npz file of CIFAR-10 those of the training images and
+    of all labels are; that of the test images is not, because a copy is in use in which 20 of them
+    differ slightly (see `describe_cifar10_test`).
 
     Args:
-        place: a file or folder, as `find` returns it.
-        name: "cifar10" or "cifar100".
+        path: as `find` returns it.
 
     Raises:
         InputError: a file is missing or damaged, or holds something else.
     """
-    if place.suffix == ".npz":
-        return _cifar10_npz(place)
-    _check(place, name)
+    if path.suffix == npz.SUFFIX:
+        return _read_cifar10_npz(path)
+    _check(path, name)
     with warnings.catch_warnings():
-        # The files were pickled in 2009: not for a user to mend, and the checksums are right.
+        # The files were pickled in 2009; nothing that a user could fix.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-        train, test = (_published(name)(place.parent, train=part) for part in (True, False))
+        train, test = (_torchvision_class(name)(path.parent, train=part) for part in (True, False))
     y_train, y_test = (np.array(part.targets, dtype=np.int64) for part in (train, test))
     return Arrays(train.data, y_train, test.data, y_test, tuple(train.classes), flip=True)
 
 
-def fetch(folder: Path, name: str) -> None:
-    """Download CIFAR into `folder` (about 180 MB), as torchvision stores it, unless it is whole.
+def fetch(name: str, folder: Path) -> None:
+    """Download CIFAR into `folder` (about 180 MB), as torchvision stores it, unless it is there.
 
     Raises:
         InputError: the download failed, or there is an .npz file that is not CIFAR-10.
     """
     try:
-        place = find(folder, name)
-        if place.suffix == ".npz":
-            read(place, name)
+        path = find(name, folder)
+        if path.suffix == npz.SUFFIX:
+            read(name, path)
         else:
-            _check(place, name)
+            _check(path, name)
     except InputError:
-        if name == "cifar10" and (folder.suffix == ".npz" or (folder / "cifar10.npz").exists()):
-            raise  # a file of the user's own is not replaced
-        fetch_archive(_published(name), folder, TITLES[name], lambda place: _check(place, name))
+        is_npz = folder.suffix == npz.SUFFIX or (folder / "cifar10.npz").exists()
+        if name == "cifar10" and is_npz:
+            raise  # never replace a user's file
+        archive = _torchvision_class(name)
+        fetch_archive(archive, folder, TITLES[name], lambda path: _check(path, name))
 
 
 def is_cifar10(path: Path) -> bool:
-    """Whether an .npz file holds CIFAR-10: its x_train, and no further images.
+    """Whether the x_train of an .npz file is that of CIFAR-10, and there is no x_unlabeled.
 
-    Reads x_train only if the size is right.
+    Reads x_train only if its size is right.
 
     Raises:
         InputError: the file is missing or damaged, or has no such array.
@@ -122,18 +121,27 @@ def is_cifar10(path: Path) -> bool:
 
 
 def describe_cifar10_test(x_test: NDArray[np.uint8]) -> str:
-    """One line on the origin of the test images of CIFAR-10 in an .npz file, (N, H, W, C)."""
+    """One line on the origin of the test images (N, H, W, C) in an .npz file of CIFAR-10."""
     found = _sha256(x_test)
     if found == CIFAR10_X_TEST_COPY:
         return "a known copy: 20 of the 10,000 images were recovered from JPEG files"
     return f"not verified, SHA-256 {found}"
 
 
-def _cifar10_npz(path: Path) -> Arrays:
+def _notes(path: Path, arrays: Arrays) -> list[str]:
+    from_npz = path.suffix == npz.SUFFIX
+    origin = describe_cifar10_test(arrays.x_test) if from_npz else "as published (checksums)"
+    return [
+        "training images and all labels: as published (checksums)",
+        f"test images: {origin}",
+    ]
+
+
+def _read_cifar10_npz(path: Path) -> Arrays:
     arrays = npz.read(path)
     if arrays.x_unlabeled is not None:
         raise InputError(
-            f"{path}: CIFAR-10 has no x_unlabeled: as a data set, name the file itself"
+            f"{path}: CIFAR-10 has no x_unlabeled: to use this file, pass it as your own data"
         )
     for name, expected in CIFAR10_SHA256.items():
         found = _sha256(getattr(arrays, name).astype(np.uint8, copy=False))
@@ -145,19 +153,42 @@ def _cifar10_npz(path: Path) -> Arrays:
     return arrays._replace(class_names=CIFAR10_CLASSES, flip=True)
 
 
-def _published(name: str) -> Any:
-    """The class of torchvision that knows the files, their checksums and where they are."""
-    from torchvision.datasets import CIFAR10, CIFAR100
+def _torchvision_class(name: str) -> Any:
+    """The class of torchvision that knows the files, their checksums and their address."""
+    from torchvision import datasets
 
-    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
 
 
-def _check(place: Path, name: str) -> None:
-    cifar = _published(name)
+def _check(path: Path, name: str) -> None:
+    cifar = _torchvision_class(name)
     meta = (cifar.meta["filename"], cifar.meta["md5"])
     for file, md5 in (*cifar.train_list, *cifar.test_list, meta):
-        check_file(place / file, md5, name, place.parent)
+        check_file(path / file, md5, name, path.parent)
 
 
 def _sha256(array: NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+
+
+CIFAR10 = Source(
+    name="cifar10",
+    summary="CIFAR-10, small photographs (Krizhevsky 2009)",
+    shape=Shape(channels=3, size=32, num_classes=10),
+    num_train=50_000,
+    num_test=10_000,
+    find=partial(find, "cifar10"),
+    read=partial(read, "cifar10"),
+    fetch=partial(fetch, "cifar10"),
+    notes=_notes,
+)
+CIFAR100 = Source(
+    name="cifar100",
+    summary="CIFAR-100, small photographs, the fine classes (Krizhevsky 2009)",
+    shape=Shape(channels=3, size=32, num_classes=100),
+    num_train=50_000,
+    num_test=10_000,
+    find=partial(find, "cifar100"),
+    read=partial(read, "cifar100"),
+    fetch=partial(fetch, "cifar100"),
+)

@@ -1,4 +1,4 @@
-"""What all data sets on disk share: checksums, downloads, and one line for whatever goes wrong."""
+"""What all data sets on disk share: checksums, downloads, and one-line error messages."""
 
 import contextlib
 import os
@@ -18,24 +18,24 @@ from numpy.typing import NDArray
 
 from boss.errors import InputError
 
-SILENCE_SECONDS = 60.0  # of a server, until a download counts as failed
+SILENCE_SECONDS = 60.0  # that a server may stay silent before a download counts as failed
 
 
 def how_to_fetch(dataset: str, folder: Path) -> str:
-    """The end of a message on a data set that is missing or damaged."""
+    """The end of the message on a missing or damaged data set."""
     return f"run `boss-study data fetch {dataset} --data {folder}`"
 
 
 def check_file(path: Path, md5: str | None, dataset: str, folder: Path) -> None:
-    """Refuse a file that is not the published one and say how to fetch that.
+    """Check that a file is the published one.
 
     Args:
-        md5: of the published file, 32 hex digits; if it is not known, None: any file will do.
-        dataset: its name, one of boss.data.NAMES.
-        folder: where to fetch it to.
+        md5: checksum of the published file (32 hex digits); None if unknown: any file passes.
+        dataset: its name, one of boss.data.DATASETS.
+        folder: where `boss-study data fetch` should put it.
 
     Raises:
-        InputError: the file is missing, or its checksum is another.
+        InputError: the file is missing or has another checksum; the message says how to fetch it.
     """
     from torchvision.datasets.utils import check_integrity
 
@@ -45,15 +45,15 @@ def check_file(path: Path, md5: str | None, dataset: str, folder: Path) -> None:
 
 
 def fetch_archive(archive: Any, folder: Path, title: str, check: Callable[[Path], object]) -> None:
-    """Download one of torchvision's archives and put what it holds into `folder`.
+    """Download one of torchvision's archives and put its content into `folder`.
 
-    It is unpacked and checked in a temporary folder beside its place and then renamed, so
-    an interrupted download leaves nothing that looks whole. Replaces a damaged copy.
+    The archive is unpacked and checked in a temporary folder, which is then renamed, so an
+    interrupted download leaves nothing that looks complete. Replaces a damaged copy.
 
     Args:
         archive: a class of torchvision.datasets with url, filename, tgz_md5 and base_folder.
-        title: what a person calls the data set.
-        check: raises InputError unless the unpacked folder, its argument, is whole.
+        title: name of the data set in messages.
+        check: raises InputError if the unpacked folder, its argument, is damaged.
 
     Raises:
         InputError: the download failed, was damaged, or cannot be written.
@@ -63,13 +63,13 @@ def fetch_archive(archive: Any, folder: Path, title: str, check: Callable[[Path]
     target = folder / archive.base_folder
     with fetching(title, folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{target.name}-") as partial:
-            unpacked = Path(partial, archive.base_folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{target.name}-") as temporary:
+            unpacked = Path(temporary, archive.base_folder)
             with warnings.catch_warnings():
-                # torchvision does not tell tarfile which members it trusts; the checksum is right.
+                # torchvision passes no extraction filter to tarfile; the checksum is verified.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 download_and_extract_archive(
-                    archive.url, partial, filename=archive.filename, md5=archive.tgz_md5
+                    archive.url, temporary, filename=archive.filename, md5=archive.tgz_md5
                 )
             check(unpacked)
             if target.is_dir():
@@ -79,7 +79,7 @@ def fetch_archive(archive: Any, folder: Path, title: str, check: Callable[[Path]
 
 @contextlib.contextmanager
 def fetching(title: str, folder: Path) -> Iterator[None]:
-    """For a download: a silent server does not hold it forever, a failure is one line."""
+    """Around a download: a silent server times out; every failure becomes a one-line InputError."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_SECONDS)
     try:
@@ -96,7 +96,7 @@ def fetching(title: str, folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a missing or damaged file raises into one line."""
+    """Around reading a file: every failure becomes a one-line InputError."""
     try:
         yield
     except InputError:
@@ -110,7 +110,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def describe(array: NDArray[Any]) -> str:
-    """Type and shape of an array, as they stand in messages."""
+    """Type and shape of an array, for messages."""
     return f"{array.dtype} {array.shape}"
 
 

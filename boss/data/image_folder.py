@@ -1,11 +1,14 @@
-"""Folders of image files as data sets of the user's own.
+"""A user's own images as a folder of image files.
 
 N images, S x S pixels, C channels, K classes
+
+torchvision's ImageFolder is not used: it skips files that it does not know, takes hidden folders
+for classes, ignores the EXIF orientation and cuts 16-bit pixels off at 255. Here each of these is
+handled or refused. Decoding, turning, resizing and cropping are Pillow's, as they are there.
 """
 
 import os
 import re
-import struct
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +19,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from boss.data.arrays import Arrays
 from boss.data.files import one_line, reading
+from boss.data.source import Arrays
 from boss.errors import InputError
 
 T = TypeVar("T")
@@ -29,20 +32,20 @@ MIN_SIZE, MAX_SIZE = 8, 256  # pixels along a side: what boss.augment supports
 PARTS = ("train", "test", "unlabeled")
 NO_FLIP = "no-flip"
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-CLUTTER = ("Thumbs.db", "desktop.ini")  # of file managers, like what a leading dot hides
-GRAY = ("1", "L", "LA")  # Pillow's modes of 8 bits or less
+HIDDEN = ("Thumbs.db", "desktop.ini")  # of file managers; so are names with a leading dot
+GRAY = ("1", "L", "LA")  # Pillow's modes of at most 8 bits per channel
 COLOR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
 class Folder(NamedTuple):
-    """What the name of a data set says."""
+    """The parts of the name of a data set."""
 
     path: Path
     size: int | None  # to resize images to: pixels along a side
 
 
 class Files(NamedTuple):
-    """The image files of a folder, in the order of their positions."""
+    """The image files of a folder, in the order of their indices."""
 
     train: list[Path]  # (N,)
     train_classes: list[int]
@@ -53,13 +56,13 @@ class Files(NamedTuple):
 
 
 def parse(name: str) -> Folder:
-    """`folder:PATH` or `folder:PATH@SIZE`, with a home folder for ~.
+    """Split `folder:PATH` or `folder:PATH@SIZE`; a leading ~ is the home folder.
 
     >>> parse("folder:photos@96")
     Folder(path=PosixPath('photos'), size=96)
 
     Raises:
-        InputError: it has no such form, or the size is not supported.
+        InputError: another form, or the size is not supported.
     """
     match = re.fullmatch(rf"{PREFIX}(.+?)(?:@([0-9]+))?", name, flags=re.DOTALL)
     if match is None:
@@ -73,7 +76,7 @@ def parse(name: str) -> Folder:
 
 
 def find(name: str) -> Path:
-    """The folder with train/ and test/ that a name means.
+    """The folder PATH of a name; it must contain train and test.
 
     Raises:
         InputError: the name is malformed, or there is no such folder.
@@ -81,43 +84,47 @@ def find(name: str) -> Path:
     root = parse(name).path
     for folder in (root, root / "train", root / "test"):
         if not folder.is_dir():
-            raise InputError(
-                f"no folder {folder}: a data set {FORM} holds PATH/train and PATH/test"
-            )
+            raise InputError(f"no folder {folder}: {FORM} needs PATH/train and PATH/test")
     return root
 
 
 def read(name: str) -> Arrays:
-    """Images in the folders PATH/train/CLASS, PATH/test/CLASS and, if there is one, PATH/unlabeled.
+    """The data set in a folder of image files.
 
-    The classes are the folders in train, and the images the files in them, sorted by name: in the
-    order of the code points of the normalized (NFC) name, which is one order on every machine. So
-    class 10 comes before class 2: name them 02 and 10. Unlabeled images are training images without
-    a class; they may lie in folders of any depth. What begins with a dot is passed over, and so is
-    the clutter of file managers; whatever else is no image (SUFFIXES), or not where images belong,
-    is refused.
+    ====================  ==================================================================
+    PATH/train/CLASS/*    training images; the folders are the classes, numbered by name
+    PATH/test/CLASS/*     test images of the same classes; a class may be missing here
+    PATH/unlabeled/**/*   optional: further training images without a class, at any depth
+    PATH/no-flip          optional: if this file exists, images are not mirrored in training
+    ====================  ==================================================================
 
-    Images are read by Pillow and turned as their EXIF data says. Transparency is dropped, only
-    the first frame counts. They have one channel if all of them are stored as gray, else three.
-    Without @SIZE all must be squares of one size, 8 to 256 pixels along a side. With it, the
-    largest centered square of each is resized to SIZE x SIZE pixels, bilinear, with antialiasing
-    (smaller images are enlarged): the shorter side becomes SIZE, and the center is cropped.
+    Classes and images are ordered by name, character by character (capitals before small letters,
+    10 before 2), with accented letters in one spelling (Unicode NFC): the same order on all
+    systems. Names with a leading dot, Thumbs.db and desktop.ini are ignored, and so are files
+    directly in PATH. Any other file or folder is refused, so nothing is left out by mistake.
 
-    Images may be mirrored in training unless there is a file no-flip in PATH.
+    The images have one channel if all of them are gray, else three. Photos are turned as their EXIF
+    orientation says, transparency is dropped, of an animation the first frame is taken. More than 8
+    bits per channel are refused.
 
-    Every training process reads all files again: of many photos, make an .npz file. Decoders of
-    JPEG may differ in their last bit, and with them the fingerprint.
+    Without SIZE all images must be squares of one size, 8 to 256 pixels along a side. With SIZE the
+    largest centered square of each image is resized to SIZE x SIZE pixels, bilinear with
+    antialiasing; smaller images are enlarged. torchvision's Resize and CenterCrop give the same
+    pixels but for rounding and the edges.
+
+    Every training process decodes all files: for many photos, make an .npz file. The fingerprint
+    of JPEG images may differ between versions of Pillow, whose decoders differ in the last bit.
 
     Args:
         name: "folder:PATH" or "folder:PATH@SIZE".
 
     Raises:
-        InputError: a folder is missing or has no image; something lies where it does not belong;
-            an image cannot be read or has another size.
+        InputError: a folder is missing or has no image, an unexpected file or folder, or
+            an image that cannot be read or has another size.
     """
     from PIL import Image
 
-    Image.init()  # all formats, before there are threads
+    Image.init()  # load the plugins of all formats before threads use them
     root, size = find(name), parse(name).size
     files = list_files(root)
     paths = [*files.train, *files.test, *files.unlabeled]
@@ -129,8 +136,8 @@ def read(name: str) -> Arrays:
     def pixels(part: list[Path]) -> NDArray[np.uint8]:
         images = np.empty((len(part), channels, size, size), dtype=np.uint8)
 
-        def fill(position: int) -> None:
-            images[position] = _pixels(part[position], channels, size)
+        def fill(index: int) -> None:
+            images[index] = _pixels(part[index], channels, size)
 
         _map(fill, range(len(part)))
         return images.transpose(0, 2, 3, 1)
@@ -147,72 +154,78 @@ def read(name: str) -> Arrays:
 
 
 def list_files(root: Path) -> Files:
-    """The image files below a folder with train and test in it, in the order of their positions.
+    """The image files in PATH, in the order of their indices.
 
     Raises:
-        InputError: as for `read`, but for the images themselves.
+        InputError: as for `read`, except for the content of the files.
     """
     for entry in _entries(root):
         if entry.is_dir() and entry.name not in PARTS:
             raise InputError(f"{entry} is none of {', '.join(PARTS)}: rename it or move it away")
         if entry.name != NO_FLIP and re.fullmatch(r"no.?flip(\..*)?", entry.name.lower()):
             raise InputError(f"{entry} must be called {NO_FLIP}, if images may not be mirrored")
-    classes = [_name(folder) for folder in _folders(root / "train")]
-    if not classes:
+    class_names = tuple(_name(folder) for folder in _class_folders(root / "train"))
+    if not class_names:
         raise InputError(f"{root / 'train'} has no folder: there must be one for each class")
-    labels = {name: label for label, name in enumerate(classes)}
-    parts: dict[str, tuple[list[Path], list[int]]] = {}
-    for part in ("train", "test"):
-        parts[part] = [], []
-        for folder in _folders(root / part):
-            if _name(folder) not in labels:
-                raise InputError(f"{folder} is no class: {root / 'train'} has no such folder")
-            paths = _images(folder, nested=False)
-            if not paths:
-                raise InputError(f"{folder} has no image")
-            parts[part][0].extend(paths)
-            parts[part][1].extend([labels[_name(folder)]] * len(paths))
-    more = root / "unlabeled"
-    unlabeled = _images(more, nested=True) if more.exists() else []
-    if more.exists() and not unlabeled:
-        raise InputError(f"{more} has no image")
-    return Files(*parts["train"], *parts["test"], unlabeled, tuple(classes))
+    train, train_classes = _labeled(root / "train", class_names)
+    test, test_classes = _labeled(root / "test", class_names)
+    unlabeled = _images(root / "unlabeled") if (root / "unlabeled").exists() else []
+    return Files(train, train_classes, test, test_classes, unlabeled, class_names)
 
 
 def _name(path: Path) -> str:
-    """One spelling of a name for all systems: some take accents off their letters."""
+    """The name in one spelling (NFC): some systems store accents apart from their letters."""
     return unicodedata.normalize("NFC", path.name)
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted by name, but for what is hidden."""
+    """The content of a folder, sorted by name, without hidden files."""
     with reading(folder):
         entries = [e for e in folder.iterdir() if not e.name.startswith(".")]
-    return sorted((e for e in entries if e.name not in CLUTTER), key=_name)
+    return sorted((e for e in entries if e.name not in HIDDEN), key=_name)
 
 
-def _folders(part: Path) -> list[Path]:
-    """The folders of the classes in train or test."""
+def _class_folders(part: Path) -> list[Path]:
+    """The folders in train or test, which must contain nothing else."""
     folders = _entries(part)
     for entry in folders:
         if not entry.is_dir():
-            raise InputError(f"{entry} is in no folder of a class")
+            raise InputError(f"{entry} is not in the folder of a class")
     return folders
 
 
-def _images(folder: Path, *, nested: bool) -> list[Path]:
-    """The image files in a folder, sorted by name, with those of its folders in their places."""
-    paths = []
-    for entry in _entries(folder):
-        if entry.is_dir():
-            if not nested:
-                raise InputError(f"{entry} is a folder: the images of a class lie side by side")
-            paths += _images(entry, nested=True)
-        elif entry.suffix.lower() in SUFFIXES:
-            paths.append(entry)
-        else:
-            kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-            raise InputError(f"{entry} is no image ({kinds}): move it away")
+def _labeled(part: Path, class_names: tuple[str, ...]) -> tuple[list[Path], list[int]]:
+    """The images in train or test, class by class, and the class of each."""
+    paths: list[Path] = []
+    classes: list[int] = []
+    for folder in _class_folders(part):
+        if _name(folder) not in class_names:
+            raise InputError(f"{folder} is no class: {part.parent / 'train'} has no such folder")
+        for entry in _entries(folder):
+            if entry.is_dir():
+                raise InputError(f"{entry} is a folder: put the images of a class side by side")
+        found = _images(folder)
+        paths += found
+        classes += [class_names.index(_name(folder))] * len(found)
+    return paths, classes
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder and the folders in it, in one order by name at each level."""
+
+    def below(folder: Path) -> Iterator[Path]:
+        for entry in _entries(folder):
+            if entry.is_dir():
+                yield from below(entry)
+            elif entry.suffix.lower() in SUFFIXES:
+                yield entry
+            else:
+                formats = ", ".join(suffix[1:] for suffix in SUFFIXES)
+                raise InputError(f"{entry} is no image ({formats}): move it away")
+
+    paths = list(below(folder))
+    if not paths:
+        raise InputError(f"{folder} has no image")
     return paths
 
 
@@ -222,17 +235,19 @@ class _Header(NamedTuple):
 
 
 def _header(path: Path) -> _Header:
-    """What a file says of its image before any pixel is read."""
+    """What an image file says before any pixel is decoded."""
     from PIL import Image
 
     with _decoding(path), Image.open(path) as image:
         if image.mode not in (*GRAY, *COLOR):
-            raise InputError(f"{path} has pixels of kind {image.mode}: save it with 8 bits each")
+            raise InputError(
+                f"{path} has pixels of Pillow's mode {image.mode}: save it with 8 bits per channel"
+            )
         return _Header(image.mode, image.size)
 
 
 def _common_size(paths: list[Path], sizes: list[tuple[int, int]], root: Path) -> int:
-    """The one size of all images, pixels along a side."""
+    """The size that all images have, in pixels along a side."""
     hint = f"{PREFIX}{root}@{min(max(min(sizes[0]), MIN_SIZE), 96)} would resize them"
     for path, (width, height) in zip(paths, sizes, strict=True):
         seen = f"{path} is {width} pixels wide and {height} high"
@@ -260,21 +275,16 @@ def _pixels(path: Path, channels: int, size: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged image raises into one line."""
-    from PIL import Image
-
+    """Around decoding an image: every failure becomes a one-line InputError."""
     try:
         yield
     except InputError:
         raise
-    except (
-        *(OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError),
-        *(TypeError, KeyError, IndexError, OverflowError, struct.error, RuntimeError),
-    ) as error:
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
         raise InputError(f"{path} cannot be read as an image: {one_line(error)}") from error
 
 
 def _map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """`map` on all cores: Pillow lets other threads run while it decodes."""
+    """`map` on all cores: Pillow releases the interpreter lock while it decodes."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, items))

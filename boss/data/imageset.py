@@ -17,7 +17,7 @@ from boss.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Square images with a class each. Two are equal only if they are the same object.
+    """Square images and the class of each. Two sets are equal only if they are the same object.
 
     Raises:
         InputError: a wrong dtype or shape, or a label that is no class.
@@ -60,7 +60,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 hex digits that are equal for equal images in equal order with equal labels.
+        """64 hexadecimal digits, equal for equal images in equal order with equal labels.
 
         The SHA-256 of "N,C,H,W;" in ASCII, the pixels in row-major order and the labels as
         little-endian 64-bit integers: one value on every machine and device.
@@ -70,16 +70,16 @@ class ImageSet:
         return digest.hexdigest()
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        """The same images and labels on a device; no copy if they are there."""
+        """The same images and labels on a device; no copy if they are there already."""
         return dataclasses.replace(
             self, images=self.images.to(device), labels=self.labels.to(device)
         )
 
     def subset(self, indices: Sequence[int] | Tensor) -> "ImageSet":
-        """The images at these positions, in this order, with all the class names.
+        """The images at these indices, in this order, with all class names.
 
         Args:
-            indices: positions (M,), each in [0, N).
+            indices: (M,), each in [0, N).
         """
         index = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         return dataclasses.replace(self, images=self.images[index], labels=self.labels[index])
@@ -95,19 +95,19 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """What a network learns from and what it is tested on.
+    """Images to train on and images to test on.
 
     Raises:
         InputError: a part is empty, a class has no training image, or the parts
             differ in their classes, channels or size.
     """
 
-    name: str  # one of boss.data.NAMES, the path of an .npz file, or folder:PATH[@SIZE]
+    name: str  # one of boss.data.DATASETS, the path of an .npz file, or folder:PATH[@SIZE]
     train: ImageSet
     test: ImageSet
-    flip: bool  # whether a mirrored image is still one of its class: not so for digits
-    unlabeled: Tensor | None = None  # further training images, of no known class (M, C, H, W) uint8
-    folds: tuple[tuple[int, ...], ...] = ()  # predefined label sets: positions in train
+    flip: bool  # whether a mirrored image still belongs to its class: not for digits
+    unlabeled: Tensor | None = None  # further training images without a class (M, C, H, W) uint8
+    folds: tuple[tuple[int, ...], ...] = ()  # predefined label sets: indices into train
 
     def __post_init__(self) -> None:
         train, test = self.train, self.test
@@ -152,7 +152,7 @@ class Dataset:
         return hashlib.sha256(parts.encode("ascii")).hexdigest()
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """All images on a device; no copy of those that are there."""
+        """All images on a device; no copy of those that are there already."""
         return dataclasses.replace(
             self,
             train=self.train.to(device),

@@ -1,6 +1,6 @@
 """Which training images carry a label: published sets, FixMatch splits, folds, selections, files.
 
-The number of a label set chooses images; a seed elsewhere chooses random draws.
+The number of a label set decides which images are labeled; the seed of a run decides random draws.
 
 N training images, K classes
 """
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boss.data import DATASETS
 from boss.errors import InputError, choose
 
 if TYPE_CHECKING:
     from boss.data.imageset import Dataset
 
-FORMS = {  # family -> how its sets are written
+FORMS = {  # family -> form of its ids
     "boss": "boss:NUMBER",
     "carlini": "carlini:NUMBER",
     "fixmatch": "fixmatch:SEED@SIZE",
@@ -29,9 +30,9 @@ FORMS = {  # family -> how its sets are written
     "select": "select:NAME",
     "file": "file:PATH",
 }
-# Where selections are looked up: those of a user, in the current directory, then the package's.
+# Where selections are looked up: the user's, in the current directory, then the package's.
 FOLDER, PACKAGE_FOLDER = Path("label_sets"), Path(__file__).parent / "selected"
-SELECTION_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # of a file in them, without .json
+SELECTION_NAME = "[A-Za-z0-9][A-Za-z0-9._-]*"  # name of a file there, without .json
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LabelSet:
     """The labeled images of a run."""
 
     id: str  # "boss:3", "fixmatch:3@10", "fold:0", ...
-    indices: tuple[int, ...]  # positions in the training set, no two the same
+    indices: tuple[int, ...]  # into the training set, all different
     labels: tuple[int, ...]  # the class of each: the true one unless a file says otherwise
     oracle: str = ""  # which hidden labels chose the images, if any did
 
@@ -49,10 +50,10 @@ class LabelSet:
 
 @functools.cache
 def published() -> dict[str, dict[str, tuple[int, ...]]]:
-    """The published label sets that are lists of images: data set -> id -> positions.
+    """The published label sets that are lists of images: data set -> id -> indices.
 
-    They are ordered by class, one image each (label_sets.json names the sources). The FixMatch
-    splits are not among them because they are computed, see `fixmatch_split`.
+    One image of each class, in the order of the classes (label_sets.json names the sources). The
+    FixMatch splits are not listed but computed, see `fixmatch_split`.
     """
     file = importlib.resources.files("boss.data").joinpath("label_sets.json")
     registry = json.loads(file.read_text(encoding="utf-8"))
@@ -77,24 +78,23 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
             carlini:NUMBER       0 (outliers) to 7 (most prototypical), the buckets of
                                  Sohn et al. 2020, section 4.4, CIFAR-10
             fixmatch:SEED@SIZE   `fixmatch_split` of any data set
-            fold:NUMBER          0 to 9, the predefined folds of STL-10, 1,000 labels each
-                                 (Coates et al. 2011); with SIZE 1000 the reference's split of
-                                 STL-10 for a SEED is the fold of that number
+            fold:NUMBER          the predefined folds of a data set that has some: 0 to 9 of STL-10,
+                                 1,000 labels each (Coates et al. 2011); FixMatch's split of STL-10
+                                 of SIZE 1000 is the fold numbered by its SEED
             select:NAME          the file NAME.json that `boss-study select` wrote to label_sets/ in
                                  the current directory, or one that comes with this package
-            file:PATH            one position per line, the rest of a line after # is a comment;
-                                 or JSON {"indices": [...]} with any of these keys (all others are
-                                 for people):
+            file:PATH            one index per line, # starts a comment; or JSON
+                                 {"indices": [...]} with any of these keys (others are ignored):
                                  "labels": [...], the class number of each, such as pseudo-labels,
-                                 in place of the true ones;
+                                 instead of the true ones;
                                  "fingerprint", that of the training set it was made for;
                                  "uncovered": [...], the names of the classes without an image;
                                  "oracle", which hidden labels chose the images
 
     Raises:
-        InputError: no such label set, it belongs to another data set, the file is missing or
-            malformed, a position is repeated or outside the training set, a class has no image and
-            is not declared uncovered, or it is declared so and has one.
+        InputError: unknown label set, or one of another data set; the file is missing or
+            malformed; an index is repeated or outside the training set; a class has no image
+            without being declared uncovered, or has one although it is.
     """
     family, colon, rest = label_set.partition(":")
     if not colon or not rest:
@@ -141,19 +141,20 @@ def resolve(label_set: str, dataset: "Dataset") -> LabelSet:
 def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> NDArray[np.int64]:
     """The images that FixMatch labels for `seed`, in its order.
 
-    The images of every class are listed in order and, unless the seed is 0, shuffled, class
-    after class, by one generator of numpy's legacy kind. Then one image at a time is
-    taken, each from the class with the greatest
+    The images of each class are listed in order and, unless the seed is 0, shuffled, class after
+    class, by one generator (numpy's legacy RandomState). Then images are taken one at a time, each
+    from the class c with the greatest
 
         n_c / max n - t_c / max(1, max t)
 
-    of n_c images of which t_c are taken; the lowest such class if there are several. So the first K
-    are one of each class, balanced classes take turns, and others keep their proportions. No
-    class that has run out is asked for another: its value is negative while that of the
-    largest class is not, and 0 once the largest has run out, when all others' are positive.
+    where n_c is the number of its images and t_c the number taken so far; of equal classes the
+    first. So the first K images are one of each class, balanced classes take turns, and unbalanced
+    ones keep their proportions. A class that is used up is never chosen: its value is negative
+    while that of the largest class is not; once the largest class is used up, its value is 0 and
+    those of classes with images left are positive.
 
     Source: google-research/fixmatch, scripts/create_split.py (Sohn et al. 2020). Deviation:
-    a class without any image is passed over.
+    classes without images are skipped.
 
     Args:
         labels: the class of every training image (N,).
@@ -161,7 +162,7 @@ def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> ND
         size: how many images, 1 to N.
 
     Returns:
-        Positions (size,), no two the same.
+        Indices (size,) into the training set, all different.
 
     Raises:
         InputError: a seed or size outside its range.
@@ -193,15 +194,15 @@ def fixmatch_split(labels: NDArray[np.integer[Any]], seed: int, size: int) -> ND
 def validation_indices(labels: NDArray[np.integer[Any]], num: int) -> NDArray[np.int64]:
     """The training images that FixMatch holds out for validation: the first `num` of seed 0.
 
-    It does not ask whether they are labeled, and nor does this: the 5000 of CIFAR-10's tuning
-    runs contain all of boss:0 to boss:7 and of fixmatch:0@10.
+    Labeled images may be among them, as in FixMatch: the 5,000 of its tuning runs on CIFAR-10
+    contain all images of boss:0 to boss:7 and of fixmatch:0@10.
 
     Args:
         labels: the class of every training image (N,).
         num: 0 to N.
 
     Returns:
-        Positions (num,), the classes in proportion.
+        Indices (num,) into the training set, classes in proportion.
 
     Raises:
         InputError: `num` is negative or greater than N.
@@ -219,7 +220,8 @@ def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
         for name, sets in published().items()
     }
     owners = [name for name, sets in choices.items() if sets]
-    dataset = {"svhn_noextra": "svhn"}.get(dataset, dataset)  # positions in its first part
+    if dataset in DATASETS:
+        dataset = DATASETS[dataset].label_sets or dataset
     if dataset not in owners:
         raise InputError(
             f"label set {label_set} is for {' or '.join(owners)}, not for {dataset}: "
@@ -231,7 +233,7 @@ def _published(label_set: str, family: str, dataset: str) -> tuple[int, ...]:
 def _fold(label_set: str, dataset: "Dataset") -> tuple[int, ...]:
     if not dataset.folds:
         raise InputError(
-            f"label set {label_set} is for stl10, {dataset.name} has no predefined folds:"
+            f"label set {label_set}: {dataset.name} has no predefined folds:"
             f" choose {FORMS['fixmatch']} or {FORMS['file']}"
         )
     folds = {f"fold:{number}": positions for number, positions in enumerate(dataset.folds)}
@@ -239,17 +241,17 @@ def _fold(label_set: str, dataset: "Dataset") -> tuple[int, ...]:
 
 
 class _File(NamedTuple):
-    """What a label set says; only JSON files say more than the positions."""
+    """The content of a label set; only JSON files have more than indices."""
 
     indices: list[int]
     labels: list[int] | None = None
-    fingerprint: str = ""  # of any data
+    fingerprint: str = ""  # of the training set it is valid for; empty: any
     uncovered: tuple[str, ...] = ()
     oracle: str = ""
 
 
 def _selection(name: str) -> Path:
-    """The file of a selection, that of a user before that of the package."""
+    """The file of a selection: the user's if there is one, else the package's."""
     folders = [FOLDER, PACKAGE_FOLDER]
     if re.fullmatch(SELECTION_NAME, name):
         for folder in folders:
@@ -263,10 +265,10 @@ def _selection(name: str) -> Path:
 
 
 def consulted_labels(label_set: str) -> bool:
-    """Whether labels of the training images beyond its own had a say in a label set.
+    """Whether a label set was chosen with the labels of further training images.
 
-    They did in all but the label-free selections: a split takes one image of each class, a person
-    or a model ordered the images of a class. A file that does not say so counts as one that did.
+    True for all but the label-free selections: a split takes images of each class, a person or a
+    model ranked the images of a class. True for a file that does not say.
     """
     family, _, rest = label_set.partition(":")
     if family not in ("select", "file"):
@@ -280,11 +282,11 @@ def consulted_labels(label_set: str) -> bool:
 
 
 def _read(path: Path) -> _File:
-    """A text file of positions, or a JSON file."""
+    """A text file with one index per line, or a JSON file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = getattr(error, "strerror", None) or "it is not a text file"
         raise InputError(f"cannot read label set {path}: {reason}") from error
     if text.lstrip().startswith(("{", "[")):
         return _read_json(path, text)
@@ -318,7 +320,7 @@ def _read_json(path: Path, text: str) -> _File:
     fingerprint, oracle = (content.get(key, "") for key in ("fingerprint", "oracle"))
     for key, value in (("fingerprint", fingerprint), ("oracle", oracle)):
         if not isinstance(value, str):
-            raise InputError(f"label set {path}: {key} is not text")
+            raise InputError(f"label set {path}: {key} is not a string")
     uncovered = content.get("uncovered", [])
     if not isinstance(uncovered, list) or not all(isinstance(name, str) for name in uncovered):
         raise InputError(f"label set {path}: uncovered is not a list of class names")
@@ -360,7 +362,7 @@ def _check_labels(
             raise InputError(
                 f"label set {label_set} declares class {name} uncovered, but has an image of it"
             )
-    # A class that was left out on purpose is declared; any other was forgotten.
+    # Classes left out on purpose are declared; any other was forgotten.
     missing = [name for name in class_names if name not in present and name not in uncovered]
     if missing:
         raise InputError(f"label set {label_set} has no image of class {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Data sets of the user's own as .npz files.
+"""A user's own images in one .npz file.
 
 N images, H x W pixels, C channels, K classes
 """
@@ -10,24 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boss.data.arrays import Arrays
 from boss.data.files import describe, reading
+from boss.data.source import Arrays
 from boss.errors import InputError
 
+SUFFIX = ".npz"
+FORM = "FILE.npz"
 REQUIRED = ("x_train", "y_train", "x_test", "y_test")
 OPTIONAL = ("x_unlabeled", "class_names", "flip")
 
 
 def read(path: Path) -> Arrays:
-    """A data set in the form that Keras uses for its .npz files.
+    """The data set in an .npz file, with arrays named as in the .npz files of Keras.
 
-    The file holds x_train and x_test, uint8 (N, H, W, C) with C = 1 or 3 or (N, H, W), and
-    y_train and y_test, integers (N,) or (N, 1). It may hold x_unlabeled, further training images
-    without a class, of the same form; class_names, text (K,), by default "0", "1", ...; and flip,
-    a single boolean, by default true: whether images may be mirrored.
+    ===========  ===============================================================================
+    x_train      uint8 (N, H, W, C) with C = 1 or 3, or (N, H, W) for gray images; H = W
+    y_train      integers (N,) or (N, 1): classes 0 to K - 1, each with at least one image
+    x_test       like x_train, of the same size and number of channels
+    y_test       like y_train; a class may have no test image
+    x_unlabeled  optional: further training images without a class, like x_train
+    class_names  optional: strings (K,); by default "0", "1", ...
+    flip         optional: one boolean; whether images may be mirrored in training (default: true)
+    ===========  ===============================================================================
+
+    No other array may be in the file, and none may be pickled.
+
+    Args:
+        path: of a file that `numpy.savez` or `numpy.savez_compressed` wrote.
 
     Raises:
-        InputError: the file is missing or damaged, or an array is missing, unknown or wrong.
+        InputError: the file is missing or damaged, or an array is missing, unknown or malformed.
     """
     arrays = read_arrays(path)
     for name in REQUIRED:
@@ -37,7 +49,7 @@ def read(path: Path) -> Arrays:
     y_train, y_test = (_labels(path, n, arrays[n]) for n in ("y_train", "y_test"))
     if "class_names" in arrays:
         names = _class_names(path, arrays["class_names"])
-    elif y_train.max() >= len(y_train):  # before that many names are made
+    elif y_train.max() >= len(y_train):  # would need that many class names
         raise InputError(f"{path}: y_train has label {y_train.max()}, but lacks classes below it")
     else:
         names = tuple(map(str, range(int(y_train.max()) + 1)))
@@ -51,13 +63,13 @@ def read(path: Path) -> Arrays:
 
 
 def read_arrays(path: Path, only: str | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file by name: all of them, or only one.
+    """The arrays of an .npz file by name: all of them, or only the one named.
 
     Raises:
         InputError: the file is missing or damaged, or holds something else.
     """
     with reading(path):
-        zipfile.ZipFile(path).close()  # numpy takes what is no zip file for a pickle
+        zipfile.ZipFile(path).close()  # numpy takes any other file for a pickle
         with np.load(path, allow_pickle=False) as file:
             unknown = sorted(set(file.files) - {*REQUIRED, *OPTIONAL})
             if unknown:
@@ -101,5 +113,5 @@ def _labels(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.int64]:
 
 def _class_names(path: Path, array: NDArray[Any]) -> tuple[str, ...]:
     if array.dtype.kind != "U" or array.ndim != 1:
-        raise InputError(f"{path}: class_names must be text (K,), not {describe(array)}")
+        raise InputError(f"{path}: class_names must be strings (K,), not {describe(array)}")
     return tuple(map(str, array))

@@ -9,100 +9,103 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boss.data.arrays import Arrays
 from boss.data.files import check_file, fetch_archive, how_to_fetch, reading
+from boss.data.source import Arrays, Shape, Source
 from boss.errors import InputError
 
-FOLDER = "stl10_binary"  # that torchvision unpacks
+NAME = "stl10"
+FOLDER = "stl10_binary"  # as torchvision unpacks it
 CLASSES = (
     *("airplane", "bird", "car", "cat", "deer"),
     *("dog", "horse", "monkey", "ship", "truck"),
 )
-SHAPE = (3, 96, 96)  # C, H, W
+SHAPE = (3, 96, 96)  # of an image (C, H, W)
 NUM_FOLDS, FOLD_SIZE = 10, 1000
-CHUNK = 1000  # images that are in memory twice while they are read
+CHUNK = 1000  # images that are transposed, and so are in memory twice, at a time
 
 
-def find(folder: Path, name: str) -> Path:
-    """Where STL-10 lies: torchvision's folder in `folder`.
+def find(folder: Path) -> Path:
+    """The folder that holds STL-10: torchvision's folder in `folder`.
 
     Raises:
         InputError: it is not there; the message says how to fetch it.
     """
     if not (folder / FOLDER).exists():
-        raise InputError(f"no STL-10 in {folder}: {how_to_fetch(name, folder)}")
+        raise InputError(f"no STL-10 in {folder}: {how_to_fetch(NAME, folder)}")
     return folder / FOLDER
 
 
-def read(place: Path, name: str) -> Arrays:
+def read(path: Path) -> Arrays:
     """STL-10 (Coates et al. 2011), 96 x 96 pixels, 3 channels.
 
     5,000 training images, 8,000 test images, and 100,000 unlabeled ones from a wider distribution.
-    The classes are the labels in the files, 1 to 10, minus 1. There are ten predefined folds of
-    1,000 training images each: positions, in the order of the file.
+    The classes are the labels in the files, 1 to 10, minus 1. There are ten predefined folds:
+    1,000 indices of training images each, in the order of the file.
 
-    Images and labels are checked by torchvision's checksums. There are none for the folds and the
-    class names: the folds must have their form, the names must be the published ones.
+    Images and labels are verified by torchvision's checksums. It has none for the folds and the
+    class names: the folds are checked for their form, the names must be the published ones.
 
-    The images are views of (N, C, H, W) in memory. They take 3.1 GB, at the peak 28 MB more: the
-    files hold them column by column, and they are transposed piece by piece.
+    The images are views of (N, C, H, W) in memory. They take 3.1 GB, and 28 MB more at the peak:
+    the files hold them column by column, and they are transposed chunk by chunk.
 
     Args:
-        place: a folder with these files, as `find` returns it.
+        path: as `find` returns it.
 
     Raises:
         InputError: a file is missing or damaged, or holds something else.
     """
-    folds = _check(place, name)
+    folds = _check(path)
     x_train, x_test, x_unlabeled = (
-        _images(place / f"{part}_X.bin") for part in ("train", "test", "unlabeled")
+        _images(path / f"{part}_X.bin") for part in ("train", "test", "unlabeled")
     )
-    y_train = _labels(place / "train_y.bin", len(x_train))
-    y_test = _labels(place / "test_y.bin", len(x_test))
+    y_train = _labels(path / "train_y.bin", len(x_train))
+    y_test = _labels(path / "test_y.bin", len(x_test))
     return Arrays(x_train, y_train, x_test, y_test, CLASSES, True, x_unlabeled, folds)
 
 
-def fetch(folder: Path, name: str) -> None:
-    """Download STL-10 into `folder` unless it is there and whole.
+def fetch(folder: Path) -> None:
+    """Download STL-10 into `folder` unless it is there and undamaged.
 
-    That is 2.6 GB, unpacked 3.1 GB: it needs room for both.
+    The archive has 2.6 GB, the unpacked files 3.1 GB: there must be room for both.
 
     Raises:
         InputError: the download failed, was damaged, or cannot be written.
     """
-    from torchvision.datasets import STL10
+    from torchvision import datasets
 
     try:
-        _check(find(folder, name), name)
+        _check(find(folder))
     except InputError:
-        fetch_archive(STL10, folder, "STL-10", lambda place: _check(place, name))
+        fetch_archive(datasets.STL10, folder, "STL-10", _check)
 
 
-def _check(place: Path, name: str) -> tuple[tuple[int, ...], ...]:
-    """See that every file is the published one; returns the folds."""
-    from torchvision.datasets import STL10
+def _check(path: Path) -> tuple[tuple[int, ...], ...]:
+    """Check that every file is the published one; returns the folds."""
+    from torchvision import datasets
 
-    for file, md5 in (*STL10.train_list, *STL10.test_list):
-        check_file(place / file, md5, name, place.parent)
+    published = datasets.STL10
+    for file, md5 in (*published.train_list, *published.test_list):
+        check_file(path / file, md5, NAME, path.parent)
     texts = {}
     for file in ("fold_indices.txt", "class_names.txt"):
-        check_file(place / file, None, name, place.parent)
-        with reading(place / file):
-            texts[file] = (place / file).read_text(encoding="utf-8")
-    num_train = (place / "train_y.bin").stat().st_size
+        check_file(path / file, None, NAME, path.parent)
+        with reading(path / file):
+            texts[file] = (path / file).read_text(encoding="utf-8")
+    num_train = (path / "train_y.bin").stat().st_size
     folds = _folds(texts["fold_indices.txt"], num_train)
-    for file, right in (
-        ("fold_indices.txt", folds is not None),
-        ("class_names.txt", tuple(texts["class_names.txt"].split()) == CLASSES),
-    ):
-        if not right:
-            raise InputError(f"{place / file} is damaged: {how_to_fetch(name, place.parent)}")
-    assert folds is not None
+    if folds is None:
+        raise InputError(_damaged(path / "fold_indices.txt"))
+    if tuple(texts["class_names.txt"].split()) != CLASSES:
+        raise InputError(_damaged(path / "class_names.txt"))
     return folds
 
 
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged: {how_to_fetch(NAME, path.parents[1])}"
+
+
 def _folds(text: str, num_train: int) -> tuple[tuple[int, ...], ...] | None:
-    """A line of positions in the training images for each fold; None if the text is another."""
+    """The training indices on each line; None if the text does not have the form of the file."""
     if not re.fullmatch(r"[0-9 \r\n]*", text):
         return None
     folds = tuple(tuple(map(int, line.split())) for line in text.splitlines())
@@ -138,3 +141,16 @@ def _labels(path: Path, num_images: int) -> NDArray[np.int64]:
     if len(wrong):
         raise InputError(f"{path} has label {wrong[0]}, it must be 1 to {len(CLASSES)}")
     return labels.astype(np.int64) - 1
+
+
+STL10 = Source(
+    name=NAME,
+    summary="STL-10, photographs, most of them unlabeled (Coates et al. 2011)",
+    shape=Shape(channels=3, size=96, num_classes=10),
+    num_train=5_000,
+    num_test=8_000,
+    num_unlabeled=100_000,
+    find=find,
+    read=read,
+    fetch=fetch,
+)

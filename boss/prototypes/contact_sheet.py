@@ -1,6 +1,6 @@
-"""The images that could be labeled, to look at: one picture of all candidates of every method.
+"""A contact sheet: one picture of the candidate images of every method.
 
-H x W pixels, C channels (1 or 3), S the side of an image as it is shown
+H x W pixels, C channels (1 or 3), S the side of an image on the sheet
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from boss.results.write import write_atomically
 
 if TYPE_CHECKING:
-    from PIL import ImageFont
+    from PIL import Image, ImageFont
 
 # In pixels.
-THUMBNAIL = 96  # an image is enlarged by the whole number that comes nearest to this
+THUMBNAIL = 96  # an image is enlarged by the integer factor that comes nearest to this size
 MARGIN, GAP = 16, 12
 FONT, LINE = 11, 14  # size and distance of lines of text
 MIN_WIDTH, MAX_HEIGHT = 800, 20_000  # of the picture; higher ones lose the last ranks
 COLUMNS = 10  # groups side by side; up to twice as many for data sets of many classes
 BLACK, GRAY, WHITE = "#000000", "#5a5a5a", "#ffffff"
-MARK = "#d55e00"  # vermilion, told from the others by the color-blind
+MARK = "#d55e00"  # vermilion, distinct for color-blind readers
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Candidate:
     """An image that could be labeled."""
 
     image: NDArray[np.uint8]  # (H, W, C), H = W
-    index: int  # position in the training set
+    index: int  # in the training set
     class_name: str
     score: float
     rank: int  # from 1, in its group
@@ -39,24 +39,24 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What one method proposes."""
+    """The candidates of one method."""
 
     method: str
     consulted_labels: bool
-    uncovered: Sequence[str]  # names of the classes without a pick
+    uncovered: Sequence[str]  # names of the classes without a selected image
     score_name: str
     groups: Sequence[Sequence[Candidate]]  # of each class or cluster, the best first
-    rank: int = 1  # of those that are picked
+    rank: int = 1  # of the selected images
     groups_are: str = ""  # "classes" or "clusters" if empty, by consulted_labels
 
 
 def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a PNG with a row of images for each method and rank.
 
-    Images are enlarged without smoothing; of large ones some pixels are left out. Below each stand
-    its class, rank and score, and position. Where a method picks several images of one class they
-    are framed, and their number stands after the class. Rows of many classes are broken into
-    lines of equal length.
+    Images are enlarged without smoothing; of large ones some pixels are left out. Below each are
+    its class, its rank and score, and its index. If a method selects several images of one class,
+    they are framed and their number follows the class. Rows of many classes are broken into lines
+    of equal length.
 
     Raises:
         OSError: it cannot be written.
@@ -64,7 +64,7 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     import matplotlib as mpl
     from PIL import Image, ImageDraw, ImageFont
 
-    # Fonts that are there on every machine.
+    # Matplotlib brings its own fonts: the same on every machine.
     fonts = Path(mpl.get_data_path(), "fonts/ttf")
     plain = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), FONT)
     bold = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), FONT)
@@ -104,30 +104,50 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
             draw.text((MARGIN, y), line, GRAY, plain)
             y += LINE
         y += GAP // 2
-        picks = _picks(row)
         for first in range(0, len(row.groups), columns):
             for rank in range(1, num_ranks + 1):
                 for column, group in enumerate(row.groups[first : first + columns]):
-                    if rank > len(group):
-                        continue
-                    candidate, x = group[rank - 1], MARGIN + column * cell_width
-                    times = picks.count(candidate.class_name) if rank == row.rank else 1
-                    if times > 1:
-                        draw.rectangle((x - 3, y - 3, x + size + 2, y + size + 2), MARK)
-                    sheet.paste(Image.fromarray(enlarged(candidate.image)), (x, y))
-                    is_pick = rank == row.rank and num_ranks > 1
-                    font = bold if is_pick else plain
-                    note = f" ×{times}" if times > 1 else ""
-                    room = cell_width - GAP // 2 - font.getlength(note)
-                    name = _cut(_one_line(candidate.class_name), room, font) + note
-                    draw.text((x, y + size + 3), name, MARK if times > 1 else BLACK, font)
-                    caption = f"rank {candidate.rank}: {candidate.score:.4g}"
-                    draw.text((x, y + size + 3 + LINE), caption, GRAY, plain)
-                    position = f"image {candidate.index}"
-                    draw.text((x, y + size + 3 + 2 * LINE), position, GRAY, plain)
+                    if rank <= len(group):
+                        cell = (MARGIN + column * cell_width, y)
+                        _draw(sheet, cell, cell_width, group[rank - 1], row, num_ranks, plain, bold)
                 y += cell_height
         y += LINE + GAP // 2
     write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
+
+
+def _draw(
+    sheet: "Image.Image",
+    cell: tuple[int, int],
+    width: int,
+    candidate: Candidate,
+    row: Row,
+    num_ranks: int,
+    plain: "ImageFont.FreeTypeFont",
+    bold: "ImageFont.FreeTypeFont",
+) -> None:
+    """A candidate and the three lines below it, in a cell of this width."""
+    from PIL import Image, ImageDraw
+
+    draw = ImageDraw.Draw(sheet)
+    x, y = cell
+    pixels = enlarged(candidate.image)
+    size = len(pixels)
+    is_selected = candidate.rank == row.rank
+    times = _selected(row).count(candidate.class_name) if is_selected else 1
+    if times > 1:
+        draw.rectangle((x - 3, y - 3, x + size + 2, y + size + 2), MARK)
+    sheet.paste(Image.fromarray(pixels), (x, y))
+    font = bold if is_selected and num_ranks > 1 else plain
+    note = f" ×{times}" if times > 1 else ""
+    room = width - GAP // 2 - font.getlength(note)
+    lines = [
+        (_cut(_one_line(candidate.class_name), room, font) + note, font),
+        (f"rank {candidate.rank}: {candidate.score:.4g}", plain),
+        (f"image {candidate.index}", plain),
+    ]
+    for number, (text, font) in enumerate(lines):
+        color = GRAY if number else MARK if times > 1 else BLACK
+        draw.text((x, y + size + 3 + number * LINE), text, color, font)
 
 
 def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -146,7 +166,7 @@ def enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _about(row: Row, num_ranks: int) -> str:
-    """What one must know to read the images of a method."""
+    """The explanation above the images of a method."""
     uncovered = ", ".join(map(_one_line, row.uncovered)) or "none"
     groups = row.groups_are or ("classes" if row.consulted_labels else "clusters")
     text = (
@@ -154,20 +174,20 @@ def _about(row: Row, num_ranks: int) -> str:
         f" {uncovered}. {len(row.groups)} {groups}"
     )
     if num_ranks > 1:
-        text += f"; ranks 1 to {num_ranks} from top to bottom, rank {row.rank} is picked"
-    picks = _picks(row)
-    if len(set(picks)) < len(picks):
-        text += "; framed and counted: several picks of one class"
+        text += f"; ranks 1 to {num_ranks} from top to bottom, rank {row.rank} is selected"
+    selected = _selected(row)
+    if len(set(selected)) < len(selected):
+        text += "; framed and counted: several selected images of one class"
     return f"{text}. Score: {row.score_name}."
 
 
-def _picks(row: Row) -> list[str]:
-    """The class names of the picks."""
+def _selected(row: Row) -> list[str]:
+    """The class names of the selected images."""
     return [group[row.rank - 1].class_name for group in row.groups]
 
 
 def _wrap(text: str, width: float, font: "ImageFont.FreeTypeFont") -> list[str]:
-    """Lines of words that are no wider than that, but for single words."""
+    """Lines of at most this width, except for longer single words."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -179,7 +199,7 @@ def _wrap(text: str, width: float, font: "ImageFont.FreeTypeFont") -> list[str]:
 
 
 def _cut(text: str, width: float, font: "ImageFont.FreeTypeFont") -> str:
-    """As much of a text as fits."""
+    """As much of a string as fits."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

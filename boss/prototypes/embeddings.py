@@ -1,10 +1,10 @@
-"""Embeddings: every image as a vector, so that near vectors mean alike images.
+"""Embeddings: every image as a vector, so that similar images have near vectors.
 
 Dimensions: N images, C channels, S x S pixels, F features.
 
-`embed` computes one by its name, or takes it from a cache. What is fitted (patches, an encoder) is
-fitted on the training images alone, and never on their labels; a "teacher" knows as much about the
-labels as the training it comes from.
+`embed` computes one by its name, or reads it from a cache. Whatever is fitted (patches, an encoder)
+is fitted on the training images only, without their labels; a "teacher" has seen the labels that
+its training saw.
 """
 
 import contextlib
@@ -15,21 +15,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlparse
 
 import filelock
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from boss import models
 from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
 from boss.models import WideResNet
-from boss.prototypes import patches, simclr
+from boss.prototypes import patches, pretrained, simclr
+from boss.prototypes.progress import StageProgress
 from boss.results.write import write_atomically
 from boss.seeds import stream
 from boss.training import checkpoint
@@ -41,10 +40,7 @@ FORMS = {
     "simclr": "simclr[:STEPS]",
     "torchvision": "torchvision:NAME",
 }
-FORMAT = 1  # of the cache: to be raised whenever an embedding comes out otherwise
-REPORT_SECONDS = 5.0
-# torchvision's classifiers that end in one linear layer on the features.
-FAMILIES = ("resnet", "mobilenet_v3", "efficientnet", "vit_b_", "convnext")
+FORMAT = 1  # of the cache: increase it whenever the values of an embedding change
 
 Part = Literal["train", "test"]
 Features = NDArray[np.float32]  # (N, F)
@@ -63,29 +59,28 @@ def embed(
     """The embedding called `spec` of one or both parts of a data set.
 
     ==========================  =================================================================
-    kmeans-patches[:CENTROIDS]  k-means on image patches (`boss.prototypes.patches`): one or two
-                                minutes on a CPU, and always there; F = 4 * CENTROIDS, of 400
+    kmeans-patches[:CENTROIDS]  k-means on image patches (`boss.prototypes.patches`): a minute or
+                                two on a CPU, needs no files; F = 4 * CENTROIDS (default: 400)
     teacher:FILE                features before the classifier of the teacher in a checkpoint
     simclr[:STEPS]              features of an encoder trained here (`boss.prototypes.simclr`)
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    Equal arguments give equal arrays on one machine; so they do on another device for
-    kmeans-patches, which is always computed on the CPU. A cache does not ask which device its
-    arrays come from.
+    Equal arguments give equal arrays on one machine, for kmeans-patches whatever the device: it is
+    always computed on the CPU. The cache does not distinguish devices.
 
     Args:
         parts: which parts, and in which order.
-        cache: a folder for the arrays (and the unfinished training of SimCLR), or None.
-        seed: of the patches and of SimCLR; the others draw nothing.
+        cache: folder for the arrays (and the checkpoints of SimCLR), or None.
+        seed: of the patches and of SimCLR; the others have no randomness.
         device: where networks are evaluated and trained.
-        report: called with lines for a person: share done, time left.
+        report: called with lines of text: share done, time left.
 
     Returns:
         For each of `parts` its features (N, F), float32.
 
     Raises:
-        InputError: as for `check`; the weights of torchvision cannot be had; the cache cannot be
+        InputError: as for `check`; the weights of torchvision are unavailable; the cache cannot be
             written.
     """
     form = _parse(spec)
@@ -112,7 +107,7 @@ def embed(
 
 
 def oracle(spec: str) -> str:
-    """Which hidden labels an embedding profited from: those of a teacher's run; "" if none.
+    """Which hidden labels an embedding used, through the run of its teacher; "" if none.
 
     Raises:
         InputError: the teacher's file is missing or no such file.
@@ -126,17 +121,17 @@ def oracle(spec: str) -> str:
     run, found = content.get("run"), [str(content.get("oracle") or "")]
     while isinstance(run, Mapping):
         leaks = run.get("pick_labels") == "true" or run.get("rank_by") == "best_test"
-        found.append("the teacher's picks profited from hidden labels" if leaks else "")
+        found.append("the teacher's selected images used hidden labels" if leaks else "")
         run = run.get("parent")
     return "; ".join(dict.fromkeys(filter(None, found)))
 
 
 def check(spec: str, dataset: Dataset) -> None:
-    """See that an embedding can be had of these images; whether weights can be downloaded is open.
+    """Check that an embedding supports these images; does not try to download weights.
 
     Raises:
-        InputError: no such embedding, it is written wrongly, its file is missing or made for other
-            images, or the images have a size or number of channels that it cannot take.
+        InputError: unknown or malformed embedding, its file is missing or made for other images, or
+            it does not support the size or the channels of the images.
     """
     form = _parse(spec)
     channels, size = dataset.train.images.shape[1:3]
@@ -148,7 +143,7 @@ def check(spec: str, dataset: Dataset) -> None:
 
 
 class _Form(NamedTuple):
-    """An embedding's name, and what stands behind the colon or the default: digits, file, name."""
+    """The name of an embedding and its argument after the colon, or the default."""
 
     name: str
     argument: str
@@ -173,7 +168,7 @@ def _parse(spec: str) -> _Form:
     if not argument:
         raise InputError(f"{spec!r} must read {FORMS[name]}")
     if name == "torchvision":
-        _torchvision_weights(argument)
+        pretrained.newest_weights(argument)
     return _Form(name, argument)
 
 
@@ -186,10 +181,10 @@ def _compute(
     device: str,
     report: Callable[[str], None],
 ) -> dict[str, Features]:
-    """The features of `sets`, by part; perhaps of the training part too."""
+    """The features of `sets`, by part; sometimes of the training part, too."""
     began = time.monotonic()
-    progress = _Progress(str(form), report)
-    # On tiny images threads wait for each other longer than they work.
+    progress = StageProgress(str(form), report)
+    # On tiny images, synchronizing threads takes longer than computing.
     tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
     with _threads(1 if tiny else num_cores()):
         if form.name == "kmeans-patches":
@@ -203,7 +198,7 @@ def _compute(
                 network = _simclr_encoder(form, dataset, cache, seed, device, progress)
                 extract, batch_size = _wide_resnet_features(network), 500
             else:
-                extract, batch_size = _torchvision_features(form.argument, device), 100
+                extract, batch_size = pretrained.feature_extractor(form.argument, device), 100
             computed = _extract(extract, sets, batch_size, device, progress)
     report(f"{form}: done in {duration(time.monotonic() - began)}")
     return computed
@@ -214,13 +209,13 @@ def _embed_patches(
     dataset: Dataset,
     sets: Mapping[str, ImageSet],
     seed: int,
-    progress: "_Progress",
+    progress: StageProgress,
 ) -> dict[str, Features]:
     progress.begin("k-means")
     num_centroids = form.number
     assert num_centroids is not None
     dictionary = patches.learn(dataset.train.images, num_centroids, seed)
-    # The test features need the training features: for their mean and variance.
+    # Test features are standardized with the mean and variance of the training features.
     computed = {}
     for part, images in ({"train": dataset.train} | dict(sets)).items():
         progress.begin(f"{part} images")
@@ -236,7 +231,7 @@ def _simclr_encoder(
     cache: Path | None,
     seed: int,
     device: str,
-    progress: "_Progress",
+    progress: StageProgress,
 ) -> WideResNet:
     progress.begin("training")
     return simclr.train_encoder(
@@ -277,8 +272,8 @@ def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
         name,
         channels=channels,
         num_classes=dataset.num_classes,
-        norm_momentum=0.001,  # has no say: the running statistics stay as they are
-        generator=stream("teacher"),  # nor has this: the weights are replaced
+        norm_momentum=0.001,  # no effect: the running statistics are replaced
+        generator=stream("teacher"),  # no effect: the weights are replaced
     )
     try:
         network.load_state_dict(state)
@@ -292,73 +287,13 @@ def _wide_resnet_features(network: WideResNet) -> Callable[[Tensor], Tensor]:
     return lambda images: network.features(to_float(images))
 
 
-def _torchvision_weights(name: str) -> Any:
-    """The newest weights of a network (a member of torchvision's enum of weights)."""
-    from torchvision import models as zoo  # it takes long to import
-
-    if name not in zoo.list_models(module=zoo) or not name.startswith(FAMILIES):
-        families = ", ".join(f"{family}*" for family in FAMILIES)
-        raise InputError(
-            f"unknown network {name!r} of torchvision: choose from {families}, such as resnet18"
-        )
-    return zoo.get_model_weights(name).DEFAULT
-
-
-def _torchvision_features(name: str, device: str) -> Callable[[Tensor], Tensor]:
-    """Features before the classifier, of images as the network was trained on.
-
-    Images are scaled straight to the size that it takes (bilinear, antialiased), one channel
-    becomes three. Deviation from the transforms that come with the weights: those scale to a larger
-    size, some bicubically, and cut out the middle; small images have no border to spare.
-    """
-    from torchvision import models as zoo
-
-    weights = _torchvision_weights(name)
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    file = folder / Path(urlparse(weights.url).path).name
-    try:
-        network = zoo.get_model(name, weights=weights, progress=False)
-    except Exception as error:  # no network, no space; damaged pickles raise almost anything
-        if file.exists():
-            raise InputError(
-                f"torchvision:{name}: {file} is damaged: remove it, or replace it by {weights.url}"
-            ) from error
-        raise InputError(
-            f"torchvision:{name} needs its weights: download {weights.url} and put it into {folder}"
-        ) from error
-    drop_classifier(network, len(weights.meta["categories"]))
-    network = network.eval().to(device)
-    transforms = weights.transforms()
-    [size] = transforms.crop_size
-    mean, std = (
-        torch.tensor(values, device=device)[:, None, None]
-        for values in (transforms.mean, transforms.std)
-    )
-
-    def extract(images: Tensor) -> Tensor:
-        x = images.float().div_(255).expand(-1, 3, -1, -1)
-        x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
-        features: Tensor = network((x - mean) / std)
-        return features
-
-    return extract
-
-
-def drop_classifier(network: nn.Module, num_classes: int) -> None:
-    """Replace the last linear layer, which makes the logits, by the identity."""
-    name, last = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
-    assert last.out_features == num_classes, "the last linear layer is not the classifier"
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, nn.Identity())
-
-
 @torch.inference_mode()
 def _extract(
     extract: Callable[[Tensor], Tensor],
     sets: Mapping[str, ImageSet],
     batch_size: int,
     device: str,
-    progress: "_Progress",
+    progress: StageProgress,
 ) -> dict[str, Features]:
     """The features of every set, batch by batch: uint8 (n, C, S, S) on `device` -> (n, F)."""
     computed: dict[str, Features] = {}
@@ -374,36 +309,9 @@ def _extract(
     return computed
 
 
-class _Progress:
-    """Turns shares done into lines for a person, one every few seconds."""
-
-    def __init__(self, title: str, report: Callable[[str], None]) -> None:
-        self.title, self.report = title, report
-        self.stage = ""
-        self.start: tuple[float, float] | None = None  # time and share when the stage began
-        self.reported_at = 0.0
-
-    def begin(self, stage: str) -> None:
-        """Another stage, of which nothing is done."""
-        self.stage, self.start, self.reported_at = stage, None, time.monotonic()
-        self.report(f"{self.title}: {stage}")
-
-    def __call__(self, share: float, detail: str = "") -> None:
-        now = time.monotonic()
-        if self.start is None:  # a training that is continued does not begin at 0
-            self.start = now, share
-        began, share_then = self.start
-        if now - self.reported_at < REPORT_SECONDS or share <= share_then:
-            return
-        left = (now - began) * (1 - share) / (share - share_then)
-        detail = f" ({detail})" if detail else ""
-        self.report(f"{self.title}: {self.stage} {share:.0%}{detail}, {duration(left)} left")
-        self.reported_at = now
-
-
 @contextlib.contextmanager
 def _threads(num: int) -> Iterator[None]:
-    """So many threads for torch, and as many as before afterwards."""
+    """Set the number of torch threads, and restore it afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(num)
     try:
@@ -413,7 +321,7 @@ def _threads(num: int) -> Iterator[None]:
 
 
 def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
-    """Name of a file in the cache: a function of all that its content depends on."""
+    """The name of a file in the cache: a function of everything its content depends on."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "train": dataset.train.fingerprint,
@@ -423,7 +331,7 @@ def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
         with Path(form.argument).open("rb") as file:
             content["network"] = hashlib.file_digest(file, "sha256").hexdigest()
     elif form.name == "torchvision":
-        content["weights"] = str(_torchvision_weights(form.argument))
+        content["weights"] = str(pretrained.newest_weights(form.argument))
     elif form.name == "simclr":
         content |= {"config": asdict(_simclr_config(form, dataset)), "seed": seed}
         content["flip"] = dataset.flip
@@ -437,7 +345,7 @@ def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
 def _locked(
     cache: Path, form: _Form, dataset: Dataset, seed: int, report: Callable[[str], None]
 ) -> Iterator[None]:
-    """One process computes an embedding, the others wait for it."""
+    """One process computes an embedding; others wait for it."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(cache / f"{_name(form, dataset, seed, dataset.train)}.lock")
@@ -455,7 +363,7 @@ def _locked(
 
 
 def _read(path: Path, num: int) -> Features | None:
-    """An array of the cache, or None if it is not there or damaged."""
+    """An array from the cache, or None if it is missing or damaged."""
     try:
         features = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

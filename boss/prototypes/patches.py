@@ -11,10 +11,10 @@ each centroid ("triangle", section 3.2.2), and the descriptions are pooled over 
 linear classifier.
 
 Deviations: mini-batch k-means instead of the full one; quadrants are averaged, not summed, and
-features standardized without their constant of 0.01 below the root. Both only matter to the scale.
+features standardized without their constant of 0.01 below the root. Both change only the scale.
 
 On CIFAR-10 (60,000 images, 400 centroids) this takes a minute on two idle cores and 1.3 GiB, the
-images included; a linear classifier on the 1,600 features is right on 71.5 % of the test images.
+images included; a linear classifier on the 1,600 features reaches 71.5% on the test images.
 """
 
 from collections.abc import Callable
@@ -172,7 +172,7 @@ def standardize(train: NDArray[np.float32], *others: NDArray[np.float32]) -> Non
     pieces = [train[start : start + ROWS] for start in range(0, len(train), ROWS)]
     mean = sum(x.sum(axis=0, dtype=np.float64) for x in pieces) / len(train)  # (F,)
     variance = sum(((x - mean) ** 2).sum(axis=0) for x in pieces) / len(train)
-    # What is left of a constant by rounding is no feature.
+    # Treat features that vary only by rounding as constant.
     constant = variance <= (1e-6 * np.abs(mean)) ** 2
     scale = np.where(constant, 0.0, 1 / np.sqrt(np.where(constant, 1.0, variance)))
     for part in (train, *others):
@@ -181,9 +181,9 @@ def standardize(train: NDArray[np.float32], *others: NDArray[np.float32]) -> Non
 
 
 def shrink(images: Tensor) -> Tensor:
-    """Images of more than 32 pixels along a side become that small: pixels are averaged, rounded.
+    """Images of more than 32 pixels along a side, averaged down to 32 pixels and rounded.
 
-    So a patch covers the same share of an object, and large images cost no more.
+    A patch then covers the same share of an object, and large images cost no more.
 
     Args:
         images: uint8 (N, C, S, S).

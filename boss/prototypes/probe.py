@@ -20,11 +20,11 @@ def linear_probe(
 ) -> float:
     """Test accuracy of ridge regression on the classes, with standardized features.
 
-    It sees the labels of all the training examples: it tells how much an embedding knows about the
-    classes, not what can be had from one label for each.
+    It uses the labels of all training examples: it measures how much an embedding says about the
+    classes, not what one label per class can reach.
 
     Args:
-        train_x: (N, F); a float32 one stays so, and takes twice its memory for a while.
+        train_x: (N, F); scaled in a copy of the same type.
         train_y: classes (N,).
         test_x: (T, F).
         test_y: classes (T,).
@@ -33,7 +33,7 @@ def linear_probe(
         The share of the test examples classified correctly.
     """
     scaler = StandardScaler()
-    # The scaled copy is ours: the classifier may center it in place.
+    # The classifier may center the scaled copy in place.
     classifier = RidgeClassifier(alpha=ALPHA, copy_X=False)
     classifier.fit(scaler.fit_transform(train_x), train_y)
     return float(classifier.score(scaler.transform(test_x), test_y))

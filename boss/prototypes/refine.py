@@ -1,12 +1,12 @@
-"""Prototype refining: classes that failed get the labeled image of a set in which they did well.
+"""Prototype refining: a failed class gets the labeled image of a label set in which it did well.
 
 BOSS (Smith and Conovaloff 2020, arXiv 2006.09363) refines a label set after its runs: a class of
-low accuracy gets the prototype of another label set in which that class did well; sets 6 and 7 of
-the authors come from sets 2 and 4 that way. Their rule reads class accuracies on the TEST set. Here
-that is a diagnostic (`rule="test-accuracy"`), whose label sets are marked as oracles. The default
-rule reads predictions on the training images only, and no hidden label.
+low accuracy gets the prototype of another label set in which that class did well. The authors made
+their sets 6 and 7 from sets 2 and 4 in this way. Their rule reads class accuracies on the TEST set.
+Here that is a diagnostic (`rule="test-accuracy"`), whose label sets are marked as oracles. The
+default rule reads only predictions on the training images and no hidden labels.
 
-From what a study stored: no network, no data set is needed. No torch here.
+Reads the stored results of a study only: needs no network, no data set and no torch.
 
 Dimensions: N training images, K classes, R repeats of a label set.
 """
@@ -28,13 +28,13 @@ RULES = {
     "label-free": "agreement between repeats, balance and confidence on the unlabeled images",
     "test-accuracy": "class accuracy on the test set: an oracle",
 }
-MAX_LABELS = 1000  # a label set of more is no choice of prototypes
+MAX_LABELS = 1000  # larger label sets are not prototypes
 ORACLE = "prototypes refined by class accuracies on the test set"
 
 
 @dataclass(frozen=True)
 class Refined:
-    """A label set made of others.
+    """A label set made from others.
 
     Attributes:
         dataset, fingerprint: the data set of the runs, and the fingerprint of both its parts.
@@ -57,7 +57,7 @@ class Refined:
     oracle: str
 
     def lines(self) -> list[str]:
-        """What was replaced, for a person."""
+        """Lines for a person: which classes were replaced."""
         scores = {
             str(name): row
             for name, row in zip(self.scores.index, self.scores.to_numpy(dtype=float), strict=True)
@@ -85,8 +85,8 @@ def refine(
 ) -> Refined:
     """Replace the prototypes of the failed classes of a label set by those of others.
 
-    A class has failed if its score is below `failed_below`; it gets the labeled images that the
-    label set has for it in which its score is highest, if that is higher.
+    A class has failed if its score is below `failed_below`. It gets the labeled images of the label
+    set in which its score is highest, if that score is higher.
 
     Args:
         store: of a study whose runs of round 0 trained several label sets.
@@ -123,18 +123,7 @@ def refine(
     sources = [
         str(scores.index[best[k]]) if replaced else base for k, replaced in enumerate(better)
     ]
-    indices: list[int] = []
-    labels: list[int] = []
-    for label, source in enumerate(sources):
-        first = runs.loc[runs["label_set"] == source, "run_id"].iloc[0]
-        mine = images[(images["run_id"] == first) & ~images["is_pick"]]
-        found = mine.loc[mine["label"] == label].sort_values("position")["image_index"].tolist()
-        if not found:
-            raise InputError(f"label set {source} has no image of class {names[label]}")
-        if set(found) & set(indices):
-            raise InputError(f"an image of {names[label]} in {source} has another class elsewhere")
-        indices += found
-        labels += [label] * len(found)
+    indices, labels = _images_of(sources, runs, images, names)
     oracles = runs.loc[runs["label_set"].isin(sources), "oracle"].dropna().unique().tolist()
     return Refined(
         dataset=str(runs["dataset"].iloc[0]),
@@ -146,23 +135,44 @@ def refine(
         class_names=names,
         scores=scores,
         rule=rule,
-        # A label set made of oracles is one.
+        # A label set made from oracles is one.
         oracle="; ".join(dict.fromkeys([ORACLE] * (rule == "test-accuracy") + oracles)),
     )
+
+
+def _images_of(
+    sources: Sequence[str], runs: pd.DataFrame, images: pd.DataFrame, class_names: tuple[str, ...]
+) -> tuple[list[int], list[int]]:
+    """The labeled images of each class in its source (K,), and their classes."""
+    indices: list[int] = []
+    labels: list[int] = []
+    for label, source in enumerate(sources):
+        first = runs.loc[runs["label_set"] == source, "run_id"].iloc[0]
+        mine = images[(images["run_id"] == first) & ~images["is_pick"]]
+        found = mine.loc[mine["label"] == label].sort_values("position")["image_index"].tolist()
+        if not found:
+            raise InputError(f"label set {source} has no image of class {class_names[label]}")
+        if set(found) & set(indices):
+            raise InputError(
+                f"an image of {class_names[label]} in {source} has another class elsewhere"
+            )
+        indices += found
+        labels += [label] * len(found)
+    return indices, labels
 
 
 def label_free_scores(
     store: Store, runs: pd.DataFrame, class_names: tuple[str, ...]
 ) -> pd.DataFrame:
-    """How well each class of each label set was learned, as far as unlabeled images can tell.
+    """How well each class of each label set was learned, judged by unlabeled images.
 
-    The geometric mean of three numbers in [0, 1], of the last teachers' guesses on the training
-    images; S_r is the set of images that repeat r takes for the class:
+    The geometric mean of three numbers in [0, 1], computed from the predictions of the last
+    teachers on the training images; S_r is the set of images that repeat r predicts as the class:
 
         agreement   mean over pairs of repeats of |S_r and S_q| / |S_r or S_q|; left out if R = 1
         balance     mean over repeats of min(|S_r| K / N, N / (|S_r| K)): classes are expected to be
                     equally frequent
-        confidence  mean over repeats of the mean probability of the guess over S_r
+        confidence  mean over repeats of the mean confidence over S_r
 
     An empty S_r counts as 0 in each.
 
@@ -196,7 +206,8 @@ def class_score(tables: list[pd.DataFrame], label: int, num_classes: int) -> flo
     """The score of one class, see `label_free_scores`.
 
     Args:
-        tables: the predictions of each repeat, of the same images: image_index, guess, doubt.
+        tables: the predictions of each repeat on the same images, with the columns image_index,
+            guess (the predicted class) and doubt (1 - confidence).
     """
     mine = [table[table["guess"] == label] for table in tables]
     sets = [set(table["image_index"]) for table in mine]
@@ -274,7 +285,7 @@ def comparable_runs(
     if runs["label_set"].nunique() < 2:
         raise InputError(f"refining needs runs of {method} on two label sets or more")
     ordered: pd.DataFrame = runs.sort_values(["label_set", "repeat"], kind="stable")
-    # With more repeats a class is harder to agree on: the same ones of every label set.
+    # Agreement falls with the number of repeats: compare the same repeats of every label set.
     repeats = set.intersection(*(set(r) for _, r in ordered.groupby("label_set")["repeat"]))
     if not repeats:
         raise InputError(f"no repeat of {method} has finished on every label set: use --label-set")

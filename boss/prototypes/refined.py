@@ -17,7 +17,7 @@ FORMAT = 1  # of the files
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to refine and where to put it; the rest as in `boss.prototypes.refine.refine`."""
+    """What to refine and where to write it; other fields as in `boss.prototypes.refine.refine`."""
 
     study: str
     results: Path

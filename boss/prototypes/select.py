@@ -22,23 +22,23 @@ FORMAT = 1  # of the files
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to select and where to put it.
+    """What to select and where to write it.
 
     Raises:
-        InputError: a value that is wrong whatever the data are.
+        InputError: a value that is wrong for any data.
     """
 
-    dataset: str  # of boss.data.NAMES, or one of your own
+    dataset: str  # of boss.data.DATASETS, or the user's own data
     embedding: str  # see boss.prototypes.embeddings.FORMS
     methods: Sequence[str]  # of boss.prototypes.selection.METHODS
     data: Path | None = None  # folder of data sets, or the .npz file that holds CIFAR-10
-    out: Path | None = None  # FILE.json; None: named after what was asked, in label_sets/
+    out: Path | None = None  # FILE.json; None: named after the request, in label_sets/
     candidates: int = 5
-    rank: int = 1  # of the candidate of each group that is picked
+    rank: int = 1  # of the candidate of each group that is selected
     seed: int = 0  # of the embedding and of the selection
     trim: float = 0.0
     device: str = "cpu"
-    results: Path = Path("results")  # embeddings are kept in a folder of it
+    results: Path = Path("results")  # embeddings are cached in a folder of it
     with_probe: bool = False
     overwrite: bool = False
 
@@ -84,7 +84,7 @@ class Request:
         return FOLDER / f"{self._name(method)}.png"
 
     def _name(self, method: str) -> str:
-        """What is not the default, in one word: names of files and of `select:NAME`."""
+        """The settings that are not the defaults, as a name of files and of `select:NAME`."""
         kind, _, detail = self.embedding.partition(":")
         words = [Path(self.dataset).stem, kind, Path(detail).stem, method]
         words += [
@@ -99,16 +99,16 @@ class Request:
 
 
 def make_label_sets(request: Request, report: Callable[[str], None]) -> list[str]:
-    """Write a label set for each method, and one contact sheet of all.
+    """Write a label set for each method, and one contact sheet for all of them.
 
     Args:
-        report: is told what is going on, in lines.
+        report: called with lines of progress.
 
     Returns:
         Lines for a person: what was written where.
 
     Raises:
-        InputError: the data set, the embedding or a selection cannot be had, or a file cannot be
+        InputError: the data set, the embedding or a selection is unavailable, or a file cannot be
             written.
     """
     dataset = _load(request)
@@ -167,19 +167,19 @@ def make_label_sets(request: Request, report: Callable[[str], None]) -> list[str
 def describe(chosen: Selection, class_names: Sequence[str]) -> str:
     """One line on a selection."""
     counts = Counter(chosen.labels.tolist())
-    picks = ", ".join(f"{name}: {counts[k]}" for k, name in enumerate(class_names) if counts[k])
+    selected = ", ".join(f"{name}: {counts[k]}" for k, name in enumerate(class_names) if counts[k])
     uncovered = ", ".join(class_names[k] for k in chosen.uncovered)
     return (
         f"{chosen.method}, labels consulted: {'yes' if chosen.consulted_labels else 'no'};"
-        f" picks per class: {'1 each' if set(counts.values()) == {1} else picks};"
+        f" selected images per class: {'1 each' if set(counts.values()) == {1} else selected};"
         f" uncovered classes: {uncovered or 'none'}"
     )
 
 
 def _load(request: Request) -> Dataset:
-    place = Path(request.dataset)
-    if place.suffix == ".npz" and data.identify(place) == "cifar10":
-        return data.load("cifar10", place)  # known by its checksum, as in a study
+    path = Path(request.dataset)
+    if path.suffix == ".npz" and data.identify(path) == "cifar10":
+        return data.load("cifar10", path)  # identified by its checksum, as in a study
     return data.load(request.dataset, request.data)
 
 
@@ -192,7 +192,7 @@ def _id(path: Path) -> str:
 
 
 def _content(request: Request, dataset: Dataset, chosen: Selection) -> dict[str, Any]:
-    """What the file of a label set holds."""
+    """The content of the file of a label set."""
     names = dataset.class_names
     return {
         "format": FORMAT,

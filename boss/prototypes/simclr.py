@@ -5,7 +5,7 @@ Z = 128 outputs of the projection head.
 
 Chen, Kornblith, Norouzi and Hinton 2020, "A simple framework for contrastive learning of visual
 representations". Two random views of every image of a batch go through the encoder and a small
-head; the loss asks each view to be more similar to its twin than to the other 2 (B - 1) views
+head; the loss pulls each view toward its twin and away from the other 2 (B - 1) views
 (`nt_xent`). The head is then thrown away.
 
 Deviations:
@@ -42,7 +42,7 @@ SMALL = 16  # pixels; the encoder and budget of images below are made for a CPU
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLRConfig:
-    """All that decides how the encoder comes out, but for the images and the seed."""
+    """Everything that determines the encoder, except the images and the seed."""
 
     network: str  # "wrn-DEPTH-WIDTH"
     num_steps: int
@@ -182,7 +182,7 @@ def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generato
 
 
 def to_device(encoder: WideResNet, device: torch.device) -> WideResNet:
-    """The encoder on a device, in the layout that convolutions are fast in."""
+    """The encoder on a device, in the layout in which convolutions are fast."""
     moved = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert isinstance(moved, WideResNet)
     return moved
@@ -200,14 +200,14 @@ def train_encoder(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[float, str], None] = lambda share, detail: None,
 ) -> WideResNet:
-    """Train an encoder, or take it from `file`, where it was left.
+    """Train an encoder, or resume or load it from `file`.
 
     Args:
         images: uint8 (N, C, S, S).
-        flip: whether a mirrored image is still one of its kind.
-        file: where the state is kept every `checkpoint_seconds`, and the encoder in the end.
-        basis: a text that differs for other images; a file with another text is not used.
-        progress: called about once a second with the share done in [0, 1] and a text.
+        flip: whether a mirrored image still belongs to its class.
+        file: where the state is saved every `checkpoint_seconds`, and finally the encoder.
+        basis: identifies the images (their fingerprint); a file with another one is ignored.
+        progress: called about once a second with the share done in [0, 1] and a string.
 
     Raises:
         InputError: the training was begun on another kind of device, where it cannot be continued

@@ -15,7 +15,7 @@ from boss.errors import InputError
 from boss.models.grammar import parse_network
 from boss.results.read import Store
 from boss.seeds import Streams, stream
-from boss.self_training import Picks
+from boss.self_training import Selection
 from boss.study.run import Run
 from boss.training.config import TrainConfig
 from boss.training.state import Training, TrainingData, UnlabeledImages, start
@@ -99,14 +99,14 @@ def check(
 
 def labeled_images(
     run: Run, dataset: data.Dataset, store: Store, workbench: Workbench | None = None
-) -> tuple[LabelSet, Picks | None]:
-    """What a run learns from: its label set, and in self-training what its parent picks."""
+) -> tuple[LabelSet, Selection | None]:
+    """The labeled images of a run: its label set and, in self-training, the selected images."""
     labels = (workbench or Workbench()).labels(run.label_set, dataset)
     if run.parent is None:
         return labels, None
-    picks = self_training.picks_of_parent(run, dataset, labels, store)
+    picks = self_training.select_for(run, dataset, labels, store)
     truth = dataset.train.labels.numpy()
-    trained_as = picks.guesses if run.pick_labels == "pseudo" else truth[picks.indices]
+    trained_as = picks.predictions if run.pick_labels == "pseudo" else truth[picks.indices]
     return self_training.joined(labels, picks, trained_as), picks
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from boss import algorithms, data
 from boss.augment import rate_rows
 from boss.data.label_sets import LabelSet
-from boss.self_training import Picks
+from boss.self_training import Selection
 from boss.study.run import Run
 from boss.training.evaluate import predict
 from boss.training.state import Training
@@ -33,7 +33,7 @@ def _run_row(
     training: Training,
     dataset: data.Dataset,
     labels: LabelSet,
-    picks: Picks | None,
+    picks: Selection | None,
 ) -> dict[str, Any]:
     accuracies = [r["test_accuracy"] for r in training.evaluations if r["network"] == "teacher"]
     options = algorithms.hyperparameters(run.algorithm) | dict(run.options)
@@ -60,7 +60,7 @@ def _run_row(
         "num_picks": 0 if picks is None else len(picks.indices),
         "num_wrong_picks": 0
         if picks is None
-        else int((picks.guesses != truth[picks.indices]).sum()),
+        else int((picks.predictions != truth[picks.indices]).sum()),
         "stop_reason": picks and picks.stop_reason,
         "oracle": "; ".join(filter(None, oracles)) or None,
         "num_parameters": sum(p.numel() for p in training.student.parameters()),
@@ -84,7 +84,7 @@ def _run_row(
 
 
 def _label_rows(
-    dataset: data.Dataset, labels: LabelSet, picks: Picks | None
+    dataset: data.Dataset, labels: LabelSet, picks: Selection | None
 ) -> list[dict[str, Any]]:
     """The labeled images, the prototypes with their pixels: a reader can look at them."""
     num_picks = 0 if picks is None else len(picks.indices)
@@ -103,7 +103,7 @@ def _label_rows(
                 "true_label": int(dataset.train.labels[index]),
                 "class_name": dataset.class_names[label],
                 "is_pick": is_pick,
-                "doubt": float(picks.doubts[position - num_prototypes])
+                "doubt": float(picks.uncertainty[position - num_prototypes])
                 if picks is not None and is_pick
                 else None,
                 "image": _png(image) if with_pixels and not is_pick else None,

@@ -286,8 +286,8 @@ def test_json_file(tmp_path: Path) -> None:
         ('{"indices": [0, 3, 4], "labels": [0, 1, -1]}', "label -1 of image 4"),
         ('{"indices": [0, 3, 4], "labels": [0, 1, 1]}', "no image of class c"),
         ('{"indices": [0, 3, 4], "labels": null}', "labels is not a list"),
-        ('{"indices": [0, 3, 4], "fingerprint": null}', "fingerprint is not text"),
-        ('{"indices": [0, 3, 4], "oracle": 1}', "oracle is not text"),
+        ('{"indices": [0, 3, 4], "fingerprint": null}', "fingerprint is not a string"),
+        ('{"indices": [0, 3, 4], "oracle": 1}', "oracle is not a string"),
         ('{"indices": [0, 3, 4], "fingerprint": "00112233445566"}',
          "other data than mine: its fingerprint is 001122334455, that of .* here [0-9a-f]{12}$"),
         ('{"indices": [0, 3], "uncovered": "c"}', "uncovered is not a list of class names"),
@@ -300,7 +300,7 @@ def test_json_file(tmp_path: Path) -> None:
          "declares class b uncovered, but has an image of it"),
         ('{"indices": [0], "uncovered": ["c"]}', "mine.txt has no image of class b$"),
         ('{"indices": [0, 3], "uncovered": []}', "mine.txt has no image of class c$"),
-        (b"\xff\xfe\x00", "cannot read label set .*mine.txt: it is not text"),
+        (b"\xff\xfe\x00", "cannot read label set .*mine.txt: it is not a text file"),
     ],
 )  # fmt: skip
 def test_file_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -371,9 +371,7 @@ def test_folds_of_a_data_set() -> None:
         resolve("fold:2", mine)
     with refused("malformed label set 'fold:': .* or fold:NUMBER or "):
         resolve("fold:", mine)
-    with refused(
-        "label set fold:0 is for stl10, mine has no predefined folds: choose fixmatch:SEED@SIZE or"
-    ):
+    with refused("label set fold:0: mine has no predefined folds: choose fixmatch:SEED@SIZE or"):
         resolve("fold:0", dataset([0, 0, 0, 1, 2, 2]))
 
 

@@ -4,7 +4,6 @@ import hashlib
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from torchvision.datasets import STL10
 from boss import data
 from boss.data import stl10
 from boss.data.label_sets import LabelSet, resolve
-from boss.study.run import Run
-from boss.workers.cost import IMAGE_SHAPES, gpu_hours
-from tests.data.test_data import refused, serving
+from tests.data.test_data import refused
 
 FOLDER = "stl10_binary"
 SIZES = {"train": 30, "test": 20, "unlabeled": 13}
@@ -79,19 +76,6 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "made"
 
 
-@pytest.fixture
-def server(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serves the archive of `made` where torchvision expects it."""
-    with serving(made) as address:
-        monkeypatch.setattr(STL10, "url", f"{address}/{STL10.filename}")
-        monkeypatch.setenv("no_proxy", "*")
-        yield
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
 # --- what is loaded -------------------------------------------------------------------------
 
 
@@ -122,17 +106,6 @@ def test_images_and_classes_by_hand(made: Path) -> None:
                     assert images[n, c, :, column].tolist() == list(content[start : start + 96])
     for name, images_of in (("train", loaded.train), ("test", loaded.test)):
         assert images_of.labels.tolist() == [label - 1 for label in labels(name)]
-
-
-def test_torchvision_reads_the_same(made: Path) -> None:
-    loaded = data.load("stl10", made)
-    for part in (loaded.train, loaded.test):
-        theirs = STL10(made, split="train" if part is loaded.train else "test")
-        assert np.array_equal(part.images.numpy(), theirs.data)
-        assert np.array_equal(part.labels.numpy(), theirs.labels)
-        assert list(part.class_names) == theirs.classes
-    assert loaded.unlabeled is not None
-    assert np.array_equal(loaded.unlabeled.numpy(), STL10(made, split="unlabeled").data)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 10, 13, 1000])
@@ -168,32 +141,6 @@ def test_unlabeled_images_are_part_of_the_fingerprint(
     assert after.fingerprint != before.fingerprint
 
 
-def test_shape_and_cost_are_known_before_loading(made: Path) -> None:
-    channels, size, num_classes = IMAGE_SHAPES["stl10"]
-    loaded = data.load("stl10", made)
-    assert loaded.train.images.shape[1:] == (channels, size, size)
-    assert loaded.num_classes == num_classes
-    # WRN-37-2 in multiply-adds by hand, 4 stages of 4 blocks: stem, then per stage the first
-    # block (with its 1 x 1 shortcut) and three more, at 96, 48, 24 and 12 pixels.
-    total = 3 * 16 * 9 * 96**2
-    width = 16
-    for filters, side in ((32, 96), (64, 48), (128, 24), (256, 12)):
-        total += (width * 9 + filters * 9 + width) * filters * side**2
-        total += 3 * (2 * filters * 9) * filters * side**2
-        width = filters
-    total += 256 * 10
-    run = Run(
-        dataset="stl10",
-        algorithm="fixmatch",
-        label_set="fold:0",
-        repeat=0,
-        network="wrn-37-2",
-        num_images=64 * 1000,
-    )
-    expected = 1000 * 20.6 * total / 214.4e6 / 3.6e6
-    assert gpu_hours([run]) == pytest.approx(expected, rel=1e-9)
-
-
 def test_check(made: Path) -> None:
     lines = data.check("stl10", made)
     assert lines[:2] == [
@@ -209,6 +156,7 @@ def test_check(made: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_images_are_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 50 MB, no more than the piece that is being transposed is there twice."""
@@ -236,38 +184,6 @@ def test_images_are_in_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 # --- what is refused ------------------------------------------------------------------------
-
-
-def test_missing_stl10_says_what_to_run(tmp_path: Path) -> None:
-    advice = f"no STL-10 in {tmp_path}: run `boss-study data fetch stl10 --data {tmp_path}`"
-    for function in (data.load, data.check):
-        with refused(advice):
-            function("stl10", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin"),
-        *("fold_indices.txt", "class_names.txt"),
-    ],
-)
-def test_damaged_file_is_refused(made: Path, name: str) -> None:
-    file = made / FOLDER / name
-    advice = f"run `boss-study data fetch stl10 --data {made}`"
-    whole = file.read_bytes()
-    changed = bytearray(whole)
-    changed[len(whole) // 2] ^= 0x40  # makes a letter of a digit
-    for content in (whole[: len(whole) // 2], b"", bytes(changed)):
-        file.write_bytes(content)
-        with refused(f"{file} is damaged: {advice}"):
-            data.load("stl10", made)
-    file.unlink()
-    with refused(f"{file} is missing: {advice}"):
-        data.check("stl10", made)
-    file.mkdir()
-    with refused(f"{file} is damaged: {advice}"):
-        data.load("stl10", made)
 
 
 @pytest.mark.parametrize(
@@ -317,80 +233,3 @@ def test_other_content_is_refused(
     expect(made / FOLDER, monkeypatch)  # past the checksums
     with refused(message):
         data.load("stl10", made)
-
-
-def test_the_published_checksums_are_asked_for(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    assert dict(map(tuple, STL10.train_list))["unlabeled_X.bin"].startswith("5242ba1f")
-    with refused("train_X.bin is damaged: run"):
-        data.load("stl10", made)
-
-
-# --- fetching -------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("server")
-def test_fetch_downloads_checks_and_leaves_nothing_else(made: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "new/data"
-    data.fetch("stl10", folder)
-    files = names_in(made / FOLDER)
-    assert len(files) == 7
-    assert names_in(folder) == [FOLDER, *(f"{FOLDER}/{name}" for name in files)]
-    right = data.load("stl10", made).fingerprint
-    assert data.load("stl10", folder).fingerprint == right
-    for name in ("unlabeled_X.bin", "fold_indices.txt", "class_names.txt"):
-        (folder / FOLDER / name).write_bytes(b"half")  # is mended
-        data.fetch("stl10", folder)
-        assert data.load("stl10", folder).fingerprint == right
-    assert data.load("stl10", tmp_path / "other", download=True).fingerprint == right
-
-
-def test_fetch_of_what_is_there_needs_no_network(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(STL10, "url", "http://127.0.0.1:9/none.tar.gz")
-    before = names_in(made)
-    data.fetch("stl10", made)
-    assert names_in(made) == before
-
-
-@pytest.mark.usefixtures("server")
-def test_failed_fetch_is_one_line_and_leaves_nothing(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "new"
-    archive = made / STL10.filename
-    whole = archive.read_bytes()
-    archive.write_bytes(whole[:-100])  # the connection broke
-    with refused(f"cannot fetch STL-10 into {folder}: .*corrupted"):
-        data.fetch("stl10", folder)
-    assert names_in(folder) == []
-    monkeypatch.setattr(STL10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    with refused(f"cannot fetch STL-10 into {folder}"):  # broken while unpacking
-        data.fetch("stl10", folder)
-    assert names_in(folder) == []
-    (made / FOLDER / "train_y.bin").write_bytes(bytes(30))  # not the published file
-    with tarfile.open(archive, "w:gz", compresslevel=1) as file:
-        file.add(made / FOLDER, arcname=FOLDER)
-    monkeypatch.setattr(STL10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    with refused(f"cannot fetch STL-10 into {folder}: .*train_y.bin is damaged"):
-        data.fetch("stl10", folder)
-    assert names_in(folder) == []
-    archive.unlink()
-    with refused(f"cannot fetch STL-10 into {folder}: .*404"):
-        data.fetch("stl10", folder)
-    with refused("boss-study data fetch stl10"):
-        data.load("stl10", folder)
-
-
-@pytest.mark.usefixtures("server")
-def test_failed_fetch_keeps_the_damaged_copy(made: Path, tmp_path: Path) -> None:
-    """It is replaced only when the new one is whole."""
-    folder = tmp_path / "new"
-    data.fetch("stl10", folder)
-    (folder / FOLDER / "test_y.bin").write_bytes(b"half")
-    (made / STL10.filename).write_bytes(b"half")
-    before = names_in(folder)
-    with refused("cannot fetch STL-10"):
-        data.fetch("stl10", folder)
-    assert names_in(folder) == before

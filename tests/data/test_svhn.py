@@ -13,10 +13,8 @@ from scipy.io import loadmat, savemat
 from torchvision.datasets import SVHN
 
 from boss import data
-from boss.data import svhn
 from boss.data.label_sets import published, resolve
 from boss.errors import InputError
-from boss.workers.cost import IMAGE_SHAPES
 from tests.data.test_data import refused, serving
 
 TRAIN, EXTRA, TEST = (f"{part}_32x32.mat" for part in ("train", "extra", "test"))
@@ -84,24 +82,6 @@ def test_images_and_classes_by_hand(made: Path) -> None:
                 assert np.array_equal(part.images[first + n, c].numpy(), expected)
 
 
-def test_torchvision_reads_the_same_but_numbers_the_classes_by_digit(made: Path) -> None:
-    loaded = data.load("svhn", made)
-    theirs = {split: SVHN(made, split=split) for split in ("train", "extra", "test")}
-    training = [theirs["train"], theirs["extra"]]
-    for part, images, digits in (
-        (
-            loaded.train,
-            np.concatenate([split.data for split in training]),
-            np.concatenate([split.labels for split in training]),
-        ),
-        (loaded.test, theirs["test"].data, theirs["test"].labels),
-    ):
-        assert np.array_equal(part.images.numpy(), images)
-        assert [part.class_names[c] for c in part.labels] == [str(d) for d in digits]
-        assert np.array_equal(part.labels.numpy(), (digits - 1) % 10)
-        assert set(digits) == set(range(10))
-
-
 def test_noextra_is_the_head_and_needs_no_file_extra(made: Path) -> None:
     whole = data.load("svhn", made)
     (made / EXTRA).unlink()
@@ -141,15 +121,6 @@ def test_published_label_sets_hold_with_extra_behind(
     assert (found.indices, found.labels) == (indices, tuple(range(10)))
 
 
-def test_shapes_are_known_before_loading(made: Path) -> None:
-    for name in svhn.FILES:
-        assert name in data.NAMES
-        channels, size, num_classes = IMAGE_SHAPES[name]
-        loaded = data.load(name, made)
-        assert loaded.train.images.shape[1:] == (channels, size, size)
-        assert loaded.num_classes == num_classes
-
-
 def test_check(made: Path) -> None:
     lines = data.check("svhn", made)
     assert lines[:2] == [
@@ -164,6 +135,7 @@ def test_check(made: Path) -> None:
     assert data.check("svhn_noextra", made)[1].startswith("images: 30 train + 20 test, ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_only_extra_is_in_memory_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fiftieth of the real files.
@@ -192,48 +164,6 @@ def test_only_extra_is_in_memory_twice(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 # --- what is refused ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["svhn", "svhn_noextra"])
-def test_missing_svhn_says_what_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    for function in (data.load, data.check):
-        with refused(
-            f"no SVHN in {tmp_path}: run `boss-study data fetch {name} --data {tmp_path}`"
-        ):
-            function(name, tmp_path)
-    monkeypatch.setenv("BOSS_DATA", str(tmp_path))
-    with refused(f"--data {tmp_path}`"):
-        data.load(name)
-
-
-@pytest.mark.parametrize("file", SIZES)
-def test_damaged_file_is_refused(made: Path, file: str) -> None:
-    advice = f"run `boss-study data fetch svhn --data {made}`"
-    whole = (made / file).read_bytes()
-    changed = bytearray(whole)
-    changed[len(whole) // 2] ^= 1
-    for content in (whole[:-1], b"", bytes(changed)):
-        (made / file).write_bytes(content)
-        with refused(f"{made / file} is damaged: {advice}"):
-            data.load("svhn", made)
-    (made / file).unlink()
-    with refused(f"{made / file} is missing: {advice}"):
-        data.check("svhn", made)
-    (made / file).mkdir()
-    with refused(f"{made / file} is damaged: {advice}"):
-        data.load("svhn", made)
-
-
-def test_the_published_checksums_are_asked_for(tmp_path: Path) -> None:
-    published_files = {file for _, file, _ in SVHN.split_list.values()}
-    assert set(svhn.FILES["svhn"]) == published_files
-    assert set(svhn.FILES["svhn_noextra"]) == published_files - {EXTRA}
-    for file in SIZES:
-        write(tmp_path / file)
-    with refused(f"{TRAIN} is damaged: run `boss-study data fetch svhn --data {tmp_path}`"):
-        data.load("svhn", tmp_path)
 
 
 @pytest.mark.parametrize("file", SIZES)
@@ -343,12 +273,6 @@ def test_fetch_joins_the_files_that_are_there(made: Path, tmp_path: Path) -> Non
     (folder / TRAIN).write_bytes((made / TRAIN).read_bytes())
     data.fetch("svhn", folder)
     assert contents(folder) == sorted(SIZES)
-
-
-def test_fetch_of_what_is_there_needs_no_network(made: Path) -> None:
-    data.fetch("svhn", made)
-    data.fetch("svhn_noextra", made)
-    assert contents(made) == sorted(SIZES)
 
 
 @pytest.mark.usefixtures("server")

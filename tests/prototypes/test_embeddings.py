@@ -14,7 +14,7 @@ from boss import models
 from boss.augment import to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
-from boss.prototypes import embeddings, patches
+from boss.prototypes import embeddings, patches, progress
 from boss.prototypes.embeddings import check, embed
 from boss.prototypes.probe import linear_probe
 from boss.seeds import stream
@@ -277,6 +277,7 @@ def test_digits_end_to_end(digits):
     assert accuracy > 0.97 > 0.95 > baseline  # 0.98 and 0.93
 
 
+@pytest.mark.slow
 @pytest.mark.cifar10
 def test_cifar10_end_to_end(cifar10, monkeypatch):
     monkeypatch.setattr(patches, "NUM_PATCHES", 20_000)
@@ -376,7 +377,7 @@ def test_a_cache_that_cannot_be_written(small, tmp_path):
 
 
 def test_progress_is_told(small, few_patches, monkeypatch):
-    monkeypatch.setattr(embeddings, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(patches, "PIECE", 36 * 16 * 50)  # 50 images
     lines = []
     embed(SPEC, small, report=lines.append)
@@ -387,20 +388,6 @@ def test_progress_is_told(small, few_patches, monkeypatch):
     ]
     assert all(line.endswith("s left") for line in lines[2:6])
     assert lines[-1].startswith(f"{SPEC}: done in ")
-
-
-def test_a_line_of_progress_by_hand(monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(embeddings.time, "monotonic", lambda: now)
-    lines = []
-    progress = embeddings._Progress("title", lines.append)
-    progress.begin("stage")
-    progress(0.25, "first")  # continued at a quarter
-    now += 4.0
-    progress(0.3, "too soon")
-    now += 6.0
-    progress(0.5, "loss 1")  # a quarter in 10 seconds, half is left
-    assert lines == ["title: stage", "title: stage 50% (loss 1), 20s left"]
 
 
 # Names.
@@ -425,12 +412,6 @@ def test_a_wrong_name_says_so(spec, message, small):
         with pytest.raises(InputError, match=message) as error:
             use(spec, small)
         assert "\n" not in str(error.value)
-
-
-def test_every_form_is_checked_quickly(small):
-    for spec in ("kmeans-patches", SPEC, "simclr", "simclr:7"):
-        check(spec, small)
-    assert set(embeddings.FORMS) == {"kmeans-patches", "teacher", "simclr", "torchvision"}
 
 
 def test_images_that_cannot_be_embedded():

@@ -10,7 +10,7 @@ import torch
 
 from boss.augment import RandAugment, Weak, to_float
 from boss.errors import InputError
-from boss.prototypes import embeddings, simclr
+from boss.prototypes import progress, simclr
 from boss.prototypes.embeddings import embed
 from boss.prototypes.simclr import SimCLRConfig, Training, configure, nt_xent, train_encoder
 from boss.seeds import EpochOrder, stream
@@ -238,7 +238,7 @@ def part_of(digits, num):
 
 
 def test_the_loss_falls_on_digits(digits, monkeypatch):
-    monkeypatch.setattr(embeddings, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "REPORT_SECONDS", 0.0)
     lines = []
     dataset = part_of(digits, 200)
     train, test = embed("simclr:50", dataset, parts=("train", "test"), report=lines.append)

@@ -11,7 +11,8 @@ from torchvision import models as zoo
 
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
-from boss.prototypes.embeddings import check, drop_classifier, embed
+from boss.prototypes.embeddings import check, embed
+from boss.prototypes.pretrained import drop_classifier
 
 NAME = "mobilenet_v3_small"
 WEIGHTS = zoo.MobileNet_V3_Small_Weights.DEFAULT

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from boss.errors import InputError
-from boss.prototypes import selection
-from boss.prototypes.selection import METHODS, Selection, check, score_name, select, swap_medoids
+from boss.prototypes import clusters, scores, selection
+from boss.prototypes.clusters import swap_medoids
+from boss.prototypes.selection import METHODS, Selection, check, score_name, select
 
 Floats = NDArray[np.float64]
 CASES = [(method, 0.0) for method in METHODS] + [("class-centroid", 0.3)]
@@ -256,7 +257,7 @@ def test_exchanges_lower_the_cost_from_any_start() -> None:
 @pytest.mark.parametrize("subsample", [4000, 30])
 def test_k_medoids_finds_planted_medoids(monkeypatch: pytest.MonkeyPatch, subsample: int) -> None:
     """Rings of 40 images around one in the middle, which no subsample needs to contain."""
-    monkeypatch.setattr(selection, "SUBSAMPLE", subsample)
+    monkeypatch.setattr(clusters, "SUBSAMPLE", subsample)
     generator = np.random.default_rng(0)
     x = []
     for k in range(4):
@@ -272,7 +273,7 @@ def test_subsamples_are_improved_on_all_images(monkeypatch: pytest.MonkeyPatch) 
     """Nearly as good as the search among all images, and each pick the medoid of its cluster."""
     x, y = noise(1, num=600)
     whole = cost(x, select(x, y, 3, "k-medoids").indices)
-    monkeypatch.setattr(selection, "SUBSAMPLE", 40)
+    monkeypatch.setattr(clusters, "SUBSAMPLE", 40)
     found = everything(x, y, 3, "k-medoids")
     assert cost(x, found.indices) < 1.02 * whole
     rows = np.array(unit(x))
@@ -400,7 +401,7 @@ def test_blocks_make_no_difference(
 ) -> None:
     x, y = blobs(2)
     whole = select(x, y, 3, method, candidates=5, trim=trim)
-    monkeypatch.setattr(selection, "BLOCK_MIB", 0.005)  # 16 rows of 40 distances
+    monkeypatch.setattr(scores, "BLOCK_MIB", 0.005)  # 16 rows of 40 distances
     parts = select(x, y, 3, method, candidates=5, trim=trim)
     assert [g.indices.tolist() for g in parts.groups] == [g.indices.tolist() for g in whole.groups]
 
@@ -415,6 +416,7 @@ def many_dimensions() -> Any:
     return x.astype(np.float32), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "trim"), CASES)
 def test_principal_components_keep_the_picks(
     method: str, trim: float, monkeypatch: pytest.MonkeyPatch
