@@ -167,7 +167,7 @@ def _merge(target: Store, stores: list[Store], budget: str | None) -> tuple[Merg
                 )
     new = {run_id: row for run_id, row in runs.items() if origin[run_id] is not target}
     _refuse_unclean(new)
-    _refuse_mixtures(runs, target.folder)
+    _refuse_mixtures(runs, {i: store.folder for i, store in origin.items()})
     for store in stores:
         warnings += [f"left out: cannot read {p} ({why})" for p, why in store.unreadable.items()]
         lacking = set(store.read("runs", columns=["run_id"])["run_id"]) - finished[store].keys()
@@ -225,7 +225,7 @@ def _refuse_losses(target: Store, finished: Mapping[str, Row]) -> None:
             f"{target.folder / 'runs' / FILE} names {len(lost)} runs whose rows are missing in"
             " other tables: restore the files there, or publish sources that have them"
         )
-    if not named["runs"] and any(named.values()):
+    if not named["runs"] and set().union(*named.values()) - finished.keys():
         raise InputError(
             f"{target.folder} has tables but no runs/{FILE}: restore it, or remove the others"
         )
@@ -256,13 +256,13 @@ def _fault(row: Row) -> str:
     return f"commit {row['commit']}" if row["commit"].endswith("-dirty") else ""
 
 
-def _refuse_mixtures(runs: Mapping[str, Row], folder: Path) -> None:
+def _refuse_mixtures(runs: Mapping[str, Row], folders: Mapping[str, Path]) -> None:
     """Refuse two data sets, or two label sets, of one name."""
     fingerprints: dict[str, str] = {}
     label_sets: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
-    for row in runs.values():
+    for run_id, row in runs.items():
         refuse_mixtures(
-            folder, [row], fingerprints, label_sets,
+            folders[run_id], [row], fingerprints, label_sets,
             elsewhere="elsewhere", remedy="publish them with another --to",
         )  # fmt: skip
         fingerprints.setdefault(row["dataset"], row["dataset_fingerprint"])

@@ -129,9 +129,7 @@ class Store:
         read = [*dict.fromkeys([*names, "run_id", *["step"] * only_last])]
         rows = self._scan(table, wanted, read, where or {})
         if only_last:
-            last = rows.group_by("run_id").aggregate([("step", "max")])
-            last = last.rename_columns(["run_id", "step"])
-            rows = rows.join(last, ["run_id", "step"], join_type="inner")
+            rows = _largest(rows, "step")
         keys = [(name, "ascending") for name in ("run_id", "step") if name in rows.column_names]
         return rows.take(pc.sort_indices(rows, keys)).select(names)  # the sort is stable
 
@@ -174,20 +172,21 @@ class Store:
         paths = [path for path in paths if path not in self.unreadable]
         try:
             rows = _read(paths, table, columns, where)
-            _check(rows, table)
+            _check(rows, table, None if where else paths)
         except ERRORS:
             paths = self._readable(paths, table, columns)
             rows = _read(paths, table, columns, where)
         if run_ids is not None:
             rows = rows.filter(pc.is_in(rows.column("run_id"), pa.array(sorted(run_ids), TEXT)))
-        return _from_one_file(rows).drop_columns([FILE])
+        # Of a run that stands in several files (a crash while publishing): the rows of the last.
+        return _largest(rows, FILE).drop_columns([FILE])
 
     def _readable(self, paths: Sequence[Path], table: str, columns: list[str]) -> list[Path]:
         """Those of the files that can be read; the others go to `unreadable`."""
         good = []
         for path in paths:
             try:
-                _check(_read([path], table, columns, {}), table)
+                _check(_read([path], table, columns, {}), table, [path])
                 good.append(path)
             except ERRORS as error:
                 # One of `runs` may go between listing and reading: then the run is done again.
@@ -286,8 +285,11 @@ def _read(
     return rows
 
 
-def _check(rows: pa.Table, table: str) -> None:
-    """Raises ValueError if rows are of no run, or a file of `runs` has a run twice."""
+def _check(rows: pa.Table, table: str, paths: Sequence[Path] | None) -> None:
+    """Raises ValueError if rows are of no run, a file of `runs` has a run twice, or one of these
+    files has no rows."""
+    if paths is not None and len(pc.unique(rows.column(FILE))) < len(paths):
+        raise ValueError("it has no rows")
     if rows.column("run_id").null_count:
         raise ValueError("it has rows of no run")
     if table == "runs":
@@ -296,13 +298,12 @@ def _check(rows: pa.Table, table: str) -> None:
             raise ValueError("it has a run twice")
 
 
-def _from_one_file(rows: pa.Table) -> pa.Table:
-    """Of a run that stands in several files (a crash while publishing): the rows of the last."""
-    pairs = rows.group_by(["run_id", FILE]).aggregate([])
-    kept = pairs.group_by("run_id").aggregate([(FILE, "max")])
-    if len(kept) == len(pairs):
-        return rows
-    return rows.join(kept.rename_columns(["run_id", FILE]), ["run_id", FILE], join_type="inner")
+def _largest(rows: pa.Table, name: str) -> pa.Table:
+    """Of each run the rows with the largest value of a column."""
+    keys = rows.select(["run_id", name]).to_pandas(categories=["run_id"])
+    largest = keys.groupby("run_id", observed=True)[name].transform("max")
+    keep = (keys[name] == largest).to_numpy()
+    return rows if keep.all() else rows.filter(pa.array(keep))
 
 
 def _with_all_options(runs: pa.Table) -> pa.Table:

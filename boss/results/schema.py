@@ -136,30 +136,32 @@ EMPTY: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if valu
 }
 
 
+INTRODUCTION = """\
+# Results
+
+`<study>/` holds your own runs (ignored by git), in one file per run and table;
+`reference/<study>/` the committed ones; `report/` in each what `boss-study report <study>` makes
+of them.
+
+```python
+import pandas as pd
+
+runs = pd.read_parquet("results/reference/oneshot_digits/runs")
+```
+
+Accuracies and shares lie in [0, 1]. An empty value means: not defined here. A run counts as
+finished when it is in `runs/`; `state/` holds the checkpoints of unfinished runs.
+
+`boss-study publish <study>` adds finished runs to `reference/`, in one file per table, and
+`boss-study run <study> --results results/reference` goes on from there. Of `predictions` (0.2 MB
+for a network on CIFAR-10) it takes those that self-training of this study reads;
+`--predictions last` adds what `boss-study refine` reads, `all` the rest. Commit what was published
+before you train again: runs of a changed checkout are refused."""
+
+
 def data_dictionary() -> str:
     """What every column means, as Markdown: the text of results/README.md."""
-    lines = [
-        "# Results",
-        "",
-        "`<study>/` holds what you ran (git ignores it), in one file per run and table;",
-        "`reference/<study>/` what is published with this package; `report/` in each, what",
-        "`boss-study report <study>` makes from the tables:",
-        "",
-        "```python",
-        "import pandas as pd",
-        "",
-        'runs = pd.read_parquet("results/reference/oneshot_digits/runs")',
-        "```",
-        "",
-        "Accuracies and shares lie in [0, 1]. An empty value means: not defined here. A run counts",
-        "as finished when it is in `runs/`; `state/` holds checkpoints of unfinished runs.",
-        "",
-        "`boss-study publish <study>` adds finished runs to `reference/`, in one file per table;",
-        "`boss-study run <study> --results results/reference` goes on from there. Of `predictions`",
-        "(0.2 MB for a network on CIFAR-10) those come along that other runs of the study pick",
-        "from; `--predictions last` adds what `boss-study refine` reads, `all` the rest. Commit",
-        "what was published before you train again: runs of a changed checkout are refused.",
-    ]
+    lines = [INTRODUCTION]
     for table, schema in TABLES.items():
         lines += ["", f"## {table}", "", "| column | type | meaning |", "| --- | --- | --- |"]
         for column in schema:
