@@ -14,7 +14,7 @@ from boss.errors import InputError, check_not_negative, check_positive, check_sh
 from boss.forward import frozen_statistics, separate_passes
 from boss.losses import at_least_single, cross_entropy, linear_rampup, one_hot, sharpen
 from boss.mixup import check_alpha, draw_mixing, mix
-from boss.models.wide_resnet import initialize_linear
+from boss.models.base import initialize_linear
 
 DATA_DECAY = 0.999
 EPSILON = 1e-6

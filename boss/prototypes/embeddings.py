@@ -28,7 +28,7 @@ from boss import models
 from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
-from boss.models import WideResNet
+from boss.models import Network
 from boss.prototypes import patches, simclr
 from boss.results.write import write_atomically
 from boss.seeds import stream
@@ -237,7 +237,7 @@ def _simclr_encoder(
     seed: int,
     device: str,
     progress: "_Progress",
-) -> WideResNet:
+) -> Network:
     progress.begin("training")
     return simclr.train_encoder(
         dataset.train.images,
@@ -256,7 +256,7 @@ def _simclr_config(form: _Form, dataset: Dataset) -> simclr.SimCLRConfig:
     return simclr.configure(images.shape[-1], len(images), form.number)
 
 
-def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
+def _load_teacher(path: Path, dataset: Dataset) -> Network:
     """The teacher of a finished network's file, or of a checkpoint of its training."""
     if not path.is_file():
         raise InputError(f"there is no network file {path}")
@@ -287,7 +287,7 @@ def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
     return network
 
 
-def _wide_resnet_features(network: WideResNet) -> Callable[[Tensor], Tensor]:
+def _wide_resnet_features(network: Network) -> Callable[[Tensor], Tensor]:
     network.eval()
     return lambda images: network.features(to_float(images))
 

@@ -172,13 +172,15 @@ class Training:
 
 def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generator) -> WideResNet:
     """The network whose `features` are the embedding. Its classifier, of one class, is not used."""
-    return models.build(
+    encoder = models.build(
         config.network,
         channels=channels,
         num_classes=1,
         norm_momentum=config.norm_momentum,
         generator=generator,
     )
+    assert isinstance(encoder, WideResNet)  # its classifier is left out of training
+    return encoder
 
 
 def to_device(encoder: WideResNet, device: torch.device) -> WideResNet:
