@@ -30,7 +30,7 @@ from boss import models
 from boss.augment import RandAugment, Weak, to_float
 from boss.errors import InputError
 from boss.losses import at_least_single, cross_entropy
-from boss.models import WideResNet
+from boss.models import Network, WideResNet
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.state import NonFiniteLossError
@@ -183,10 +183,10 @@ def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generato
     return encoder
 
 
-def to_device(encoder: WideResNet, device: torch.device) -> WideResNet:
+def to_device(encoder: Network, device: torch.device) -> Network:
     """The encoder on a device, in the layout that convolutions are fast in."""
     moved = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert isinstance(moved, WideResNet)
+    assert isinstance(moved, Network)
     return moved
 
 
@@ -201,7 +201,7 @@ def train_encoder(
     basis: str = "",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[float, str], None] = lambda share, detail: None,
-) -> WideResNet:
+) -> Network:
     """Train an encoder, or take it from `file`, where it was left.
 
     Args:

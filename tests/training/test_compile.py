@@ -106,8 +106,13 @@ def check(found, expected, tolerance):
 # "aot_eager" is the first two stages of the compiler, which leave every operation as it is.
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ALGORITHMS)
+ONE_FAST = ["fixmatch"]  # the representative that every test run compiles
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ONE_FAST else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS],
+)
 def test_the_loss_is_one_graph(name, digits):
     networks = (test_contract.network() for _ in range(2))
     expected, found = (
