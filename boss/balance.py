@@ -16,7 +16,7 @@ WEIGH_BY = ("none", "predicted", "used")
 
 
 class Balanced(NamedTuple):
-    """What `balance` comes to. Nothing here carries a gradient."""
+    """The result of `balance`. Nothing here carries a gradient."""
 
     pseudo_label: Tensor  # classes (U,)
     used: Tensor  # 0/1, which of them are confident enough (U,)

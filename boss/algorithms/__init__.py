@@ -1,6 +1,7 @@
 """Algorithms under one contract: `ALGORITHMS` is all there are, `build` makes one.
 
-A new algorithm is a file in this folder, a line in the table and a row in tests/test_contract.py.
+A new algorithm is a file in this folder, a line in the table and a row in
+tests/algorithms/test_contract.py.
 """
 
 import inspect

@@ -41,7 +41,7 @@ class Context(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """What a step comes to: the trainer minimizes supervised + unsupervised."""
+    """The losses of a step: the trainer minimizes supervised + unsupervised."""
 
     supervised: Tensor  # a scalar
     unsupervised: Tensor  # a scalar, already weighted; 0 where there is none
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
 class Algorithm(nn.Module, abc.ABC):
     """A loss and what it needs. Subclasses are final; hyperparameters are arguments of __init__.
 
-    title, summary, source, balances: what plans and reports say of it; literals, since
+    title, summary, source, balances: how plans and reports describe it; literals, since
         `boss.study.catalog` reads them from the file.
     views: how the unlabeled images are augmented, one of `VIEWS` for each view.
     labeled_view: how the labeled ones are.

@@ -24,7 +24,7 @@ from boss.mixup import check_alpha, draw_mixing, mix
 
 @final
 class MixMatch(Algorithm):
-    """Guess the labels of unlabeled images, then mix everything with everything.
+    """Predict the labels of unlabeled images, then mix all images and labels.
 
         q    = (mean of softmax over both weak views)^(1 / temperature), normalized
         loss = mean CE(y', x') + unlabeled_weight * ramp * 1/2U 1/K sum |q' - softmax(u')|^2
@@ -47,7 +47,7 @@ class MixMatch(Algorithm):
     - The code of the paper trains by Adam with learning rate 0.002 and weight decay 0.02: settings
       of the run.
 
-    Every guess counts: `used` is 1 throughout.
+    Every prediction counts: `used` is 1 throughout.
 
     Args:
         temperature: T, positive; below 1 it sharpens the guess.

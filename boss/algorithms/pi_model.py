@@ -1,4 +1,4 @@
-"""The Pi-model (Laine and Aila 2017, arXiv 1610.02242): two predictions of one image agree.
+"""The Pi-model (Laine and Aila 2017, arXiv 1610.02242): consistency between two weak views.
 
 Dimensions: B labeled images, U unlabeled ones per view, K classes.
 """

@@ -6,31 +6,44 @@ Dimensions: B labeled images, U unlabeled ones, K classes.
 from typing import final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative, check_share
+from boss.errors import check_not_negative, check_share, choose
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, linear_rampup, masked_mean
+
+# Whom the threshold concerns: the batch as a whole, or each image by itself.
+MASKS = ("batch", "example")
 
 
 @final
 class PseudoLabel(Algorithm):
-    """What the student predicts on a weak view, where it is confident, is the view's own label.
+    """The student's confident prediction on a weak view becomes the label of that same view.
 
-        loss = mean CE(y, x)
-               + ramp * unlabeled_weight * 1/U sum 1[max q > threshold] CE(argmax q, u)
+        mask="batch"    loss = mean CE(y, x) + w * (1/U sum CE(argmax q, u)) * (1/U sum m)
+        mask="example"  loss = mean CE(y, x) + w * 1/U sum m CE(argmax q, u)
 
-    with q = softmax of the logits on u, those of the same pass that learns, and
-    ramp = min(1, progress / rampup). The mean is over ALL U images. Two passes, each normalized by
-    its own images: the labeled images (it moves the running statistics), the unlabeled ones. In
-    the reference one unlabeled image per labeled one.
+    with q = softmax of the logits on u, m = 1[max q > threshold], and
+    w = unlabeled_weight * min(1, progress / rampup). The pass that predicts q is the one that
+    learns. All means are over ALL U images. Two passes, each normalized by its own batch
+    statistics: the labeled images (this pass updates the running statistics), then the unlabeled
+    ones. The reference uses one unlabeled image per labeled one.
 
-    ">" is the reference's, unlike FixMatch's ">=". Deviations of the reference from the paper,
-    followed here: the paper has no threshold, and its weight waits, rises to 3, and is then
-    constant.
+    The rule that is meant is mask="example". The reference code (google-research/fixmatch,
+    pseudo_label.py) multiplies a loss of shape (U,) by a mask of shape (U, 1), which broadcasts to
+    (U, U), so that its mean is the product of the two means: the share of confident images scales
+    the loss of all images, and unconfident ones train on their own predictions as well. Published
+    numbers come from that code, so mask="batch" is the default.
+
+    The threshold is strict (">") as in the reference, unlike FixMatch's ">=". The reference differs
+    from the paper, and this follows the reference: the paper has no threshold, and its weight is 0
+    at first, then rises to 3 and stays there.
+
+    The step's `used` marks the confident images (m) with either mask.
 
     Args:
         threshold: tau, in [0, 1): no probability exceeds 1.
-        unlabeled_weight: of the unlabeled loss after the ramp.
+        unlabeled_weight: of the unlabeled loss after the ramp-up.
         rampup: share of the training over which the weight rises from 0, in (0, 1].
+        mask: "batch" as in the reference, or "example", the intended rule.
     """
 
     title = "Pseudo-Label"
@@ -39,15 +52,21 @@ class PseudoLabel(Algorithm):
     views = ("weak",)
 
     def __init__(
-        self, threshold: float = 0.95, unlabeled_weight: float = 1.0, rampup: float = 0.4
+        self,
+        threshold: float = 0.95,
+        unlabeled_weight: float = 1.0,
+        rampup: float = 0.4,
+        mask: str = "batch",
     ) -> None:
         super().__init__()
         check_share("[0, 1)", threshold=threshold)
         check_not_negative(unlabeled_weight=unlabeled_weight)
         check_share("(0, 1]", rampup=rampup)
+        choose(mask, dict.fromkeys(MASKS), what="mask")
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight
         self.rampup = rampup
+        self.mask = mask
 
     def loss(self, batch: Batch, context: Context) -> StepLoss:
         [u] = batch.u
@@ -58,10 +77,14 @@ class PseudoLabel(Algorithm):
         confidence, pseudo_label = probs.max(dim=1)  # (U,), (U,)
         used = (confidence > self.threshold).to(probs.dtype)
         values = cross_entropy(logits_u, pseudo_label)  # (U,)
+        if self.mask == "batch":
+            unlabeled = values.mean() * used.mean()
+        else:
+            unlabeled = masked_mean(values, used)
         weight = linear_rampup(context.progress, self.rampup) * self.unlabeled_weight
         return StepLoss(
             supervised=cross_entropy(logits_x, batch.y).mean(),
-            unsupervised=weight * masked_mean(values, used),
+            unsupervised=weight * unlabeled,
             pseudo_label=pseudo_label,
             used=used,
         )

@@ -14,7 +14,7 @@ from boss.errors import InputError, check_not_negative, check_positive, check_sh
 from boss.forward import frozen_statistics, separate_passes
 from boss.losses import at_least_single, cross_entropy, linear_rampup, one_hot, sharpen
 from boss.mixup import check_alpha, draw_mixing, mix
-from boss.models.wide_resnet import initialize_linear
+from boss.models.base import initialize_linear
 
 DATA_DECAY = 0.999
 EPSILON = 1e-6
@@ -24,7 +24,7 @@ MAX_HISTORY = 10_000  # batches
 
 @final
 class ReMixMatch(Algorithm):
-    """MixMatch with aligned guesses, strong views that have to agree with them, and rotations.
+    """MixMatch with distribution alignment, consistency of strong views, and rotations.
 
         q    = softmax(weak) * (1e-6 + p_data) / (1e-6 + p_model), normalized, sharpened
         loss = mean CE(y', x')
@@ -63,7 +63,7 @@ class ReMixMatch(Algorithm):
     - It ramps over 1,024 of its 65,536 thousand images; here it is that share of the training,
       however long it is.
 
-    Every guess counts: `used` is 1 throughout.
+    Every prediction counts: `used` is 1 throughout.
 
     Args:
         temperature: T, positive; below 1 it sharpens the guess.

@@ -1,11 +1,25 @@
-"""Networks: `build` makes one from its name."""
+"""Networks: `build` makes one from its name.
+
+A new network is a file in this folder and a line in `NETWORKS`. The file declares how its names
+look, reads them, and describes the network in one line (`boss.models.base.Network`).
+"""
 
 import torch
 
-from boss.models.grammar import parse_network
+from boss.errors import InputError
+from boss.models.base import Network
 from boss.models.wide_resnet import WideResNet
 
-__all__ = ["WideResNet", "build"]
+__all__ = ["NETWORKS", "Network", "WideResNet", "build", "check"]
+
+NETWORKS: tuple[type[Network], ...] = (WideResNet,)
+
+
+def check(name: str) -> None:
+    """Raises InputError unless there is a network of this name; the message lists all grammars."""
+    if all(network.parse(name) is None for network in NETWORKS):
+        choices = "; ".join(f"{network.grammar} ({network.summary})" for network in NETWORKS)
+        raise InputError(f"unknown network {name!r}: use {choices}")
 
 
 def build(
@@ -15,16 +29,24 @@ def build(
     num_classes: int,
     norm_momentum: float,
     generator: torch.Generator,
-) -> WideResNet:
-    """The network called `name` (`wrn-DEPTH-WIDTH`), freshly initialized from `generator`.
+) -> Network:
+    """The network called `name`, such as "wrn-28-2", freshly initialized.
+
+    Args:
+        channels: of the images (C).
+        num_classes: K.
+        norm_momentum: share of the batch in the running statistics of batch norm.
+        generator: draws the initial weights, on the CPU.
 
     Raises:
         InputError: there is no such network.
     """
-    return WideResNet(
+    check(name)
+    [(network, numbers)] = [(n, found) for n in NETWORKS if (found := n.parse(name)) is not None]
+    return network(
         channels=channels,
         num_classes=num_classes,
         norm_momentum=norm_momentum,
         generator=generator,
-        **parse_network(name),
+        **numbers,
     )

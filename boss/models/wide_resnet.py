@@ -7,24 +7,27 @@ the architecture; google-research/fixmatch, libml/models.py for the details):
 
 * convolutions have biases;
 * kernels start as N(0, 2 / (k * k * filters out)), the final matrix as Glorot normal;
-* batch norm has epsilon 1e-3 and moves its running statistics by 0.001 per step;
+* batch norm has epsilon 1e-3, and its running statistics a momentum of 0.001;
 * the activation is leaky ReLU with slope 0.1;
 * padding is TensorFlow's SAME: at stride 2 one row and column at the bottom and right only;
 * only the very first block activates before its residual, elsewhere the shortcut is taken from the
   raw input; it is a 1x1 convolution where the number of channels changes, the identity otherwise.
 
-Deviation: Glorot normal is truncated at two standard deviations in TensorFlow (and rescaled to keep
-the variance); so it is here.
+As in TensorFlow, Glorot normal is truncated at two standard deviations and rescaled to keep the
+variance.
 """
 
 import math
+import re
+from typing import final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from boss.models.grammar import STEM_FILTERS
+from boss.models.base import Network, initialize_linear
 
+STEM_FILTERS = 16
 SLOPE = 0.1
 EPSILON = 1e-3
 
@@ -83,7 +86,8 @@ class Block(nn.Module):
         return shortcut + residual
 
 
-class WideResNet(nn.Module):
+@final
+class WideResNet(Network):
     """Stem, `stages` stages of `blocks` blocks, norm, activation, global mean, linear.
 
     Stage s has `filters` * 2**s channels and, but for the first, halves the resolution.
@@ -97,6 +101,32 @@ class WideResNet(nn.Module):
         norm_momentum: share of the batch in the running statistics of batch norm.
         generator: draws the initial weights, on the CPU.
     """
+
+    grammar = "wrn-DEPTH-WIDTH"
+    summary = (
+        "Wide ResNet of depth 7, 10, 16, 22, 28, 37, ...: wrn-28-2 is FixMatch's, wrn-10-1 suits"
+        " a CPU"
+    )
+
+    @classmethod
+    def parse(cls, name: str) -> dict[str, int] | None:
+        """Depth = 1 + stages * (2 * blocks + 1), filters = 16 * width.
+
+        Three stages if the depth allows them (28: 4 blocks each; 10: one block each), else four
+        (37, for STL-10), else two (7, for images of 8 pixels).
+
+        >>> WideResNet.parse("wrn-28-2")
+        {'blocks': 4, 'filters': 32, 'stages': 3}
+        """
+        match = re.fullmatch(r"wrn-([1-9]\d*)-([1-9]\d*)", name)
+        if match is None:
+            return None
+        depth, width = int(match[1]), int(match[2])
+        for stages in (3, 4, 2):
+            per_stage, rest = divmod(depth - 1, stages)
+            if rest == 0 and per_stage % 2 == 1 and per_stage >= 3:
+                return {"blocks": per_stage // 2, "filters": 16 * width, "stages": stages}
+        return None
 
     def __init__(
         self,
@@ -128,14 +158,15 @@ class WideResNet(nn.Module):
         self.classify = nn.Linear(width, num_classes)
         self._initialize(generator)
 
-    def features(self, x: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, F), the global means before the classifier."""
-        x = self.norm(self.body(self.stem(x)))  # (N, F, H', W')
-        return x.mean(dim=(2, 3))  # (N, F)
+        x = self.norm(self.body(self.stem(images)))  # (N, F, H', W')
+        means: Tensor = x.mean(dim=(2, 3))
+        return means
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> logits (N, K)."""
-        return self.classify(self.features(x))  # type: ignore[no-any-return]
+        return self.classify(self.features(images))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def _initialize(self, generator: torch.Generator) -> None:
@@ -147,17 +178,3 @@ class WideResNet(nn.Module):
                 module.bias.zero_()
             elif isinstance(module, nn.Linear):
                 initialize_linear(module, generator)
-
-
-@torch.no_grad()
-def initialize_linear(layer: nn.Linear, generator: torch.Generator) -> None:
-    """Glorot normal, cut at two standard deviations; biases 0. Of the classifier and other heads.
-
-    Args:
-        generator: draws the weights, where they are.
-    """
-    scale = math.sqrt(2 / (layer.in_features + layer.out_features))
-    # A normal cut at +-2 sd has 0.8796 of the variance's root.
-    std = scale / 0.87962566103423978
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
-    layer.bias.zero_()

@@ -26,7 +26,7 @@ from boss import models
 from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
-from boss.models import WideResNet
+from boss.models import Network
 from boss.prototypes import patches, pretrained, simclr
 from boss.prototypes.progress import StageProgress
 from boss.results.write import write_atomically
@@ -232,7 +232,7 @@ def _simclr_encoder(
     seed: int,
     device: str,
     progress: StageProgress,
-) -> WideResNet:
+) -> Network:
     progress.begin("training")
     return simclr.train_encoder(
         dataset.train.images,
@@ -251,7 +251,7 @@ def _simclr_config(form: _Form, dataset: Dataset) -> simclr.SimCLRConfig:
     return simclr.configure(images.shape[-1], len(images), form.number)
 
 
-def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
+def _load_teacher(path: Path, dataset: Dataset) -> Network:
     """The teacher of a finished network's file, or of a checkpoint of its training."""
     if not path.is_file():
         raise InputError(f"there is no network file {path}")
@@ -282,7 +282,7 @@ def _load_teacher(path: Path, dataset: Dataset) -> WideResNet:
     return network
 
 
-def _wide_resnet_features(network: WideResNet) -> Callable[[Tensor], Tensor]:
+def _wide_resnet_features(network: Network) -> Callable[[Tensor], Tensor]:
     network.eval()
     return lambda images: network.features(to_float(images))
 

@@ -30,7 +30,7 @@ from boss import models
 from boss.augment import RandAugment, Weak, to_float
 from boss.errors import InputError
 from boss.losses import at_least_single, cross_entropy
-from boss.models import WideResNet
+from boss.models import Network, WideResNet
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.state import NonFiniteLossError
@@ -172,19 +172,21 @@ class Training:
 
 def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generator) -> WideResNet:
     """The network whose `features` are the embedding. Its classifier, of one class, is not used."""
-    return models.build(
+    encoder = models.build(
         config.network,
         channels=channels,
         num_classes=1,
         norm_momentum=config.norm_momentum,
         generator=generator,
     )
+    assert isinstance(encoder, WideResNet)  # its classifier is left out of training
+    return encoder
 
 
-def to_device(encoder: WideResNet, device: torch.device) -> WideResNet:
+def to_device(encoder: Network, device: torch.device) -> Network:
     """The encoder on a device, in the layout in which convolutions are fast."""
     moved = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert isinstance(moved, WideResNet)
+    assert isinstance(moved, Network)
     return moved
 
 
@@ -199,7 +201,7 @@ def train_encoder(
     basis: str = "",
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[float, str], None] = lambda share, detail: None,
-) -> WideResNet:
+) -> Network:
     """Train an encoder, or resume or load it from `file`.
 
     Args:

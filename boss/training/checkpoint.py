@@ -11,7 +11,7 @@ FORMAT = 3
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors, numbers, texts, lists and dicts of them) under a temporary name,
+    """Write `content` (tensors, numbers, strings, lists and dicts of them) under a temporary name,
     flush it to disk and rename it."""
     write_atomically(path, lambda temporary: torch.save({"format": FORMAT} | content, temporary))
 
@@ -19,7 +19,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """What `save` wrote, on the CPU, or None if there is no file, or one that cannot be used.
 
-    A checkpoint that cannot be read costs the steps it held, never the study: the caller starts
+    An unreadable checkpoint costs the steps it held, never the study: the caller starts
     the run from the beginning.
     """
     try:

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Settings of a training: budget, schedule of the learning rate, ways to execute a step."""
 
 import math
 from dataclasses import dataclass
@@ -69,6 +69,6 @@ class TrainConfig:
         return frozenset(round(i * self.num_steps / num) for i in range(1, num + 1))
 
 
-# How a training step is executed (`boss.step`): operation by operation, compiled by torch's
-# compiler, captured as a CUDA graph, or both.
+# How a training step is executed (`boss.training.step`): operation by operation, compiled by
+# torch's compiler, captured as a CUDA graph, or both.
 EXECUTIONS = ("eager", "compiled", "graph", "compiled-graph")

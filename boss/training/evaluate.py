@@ -64,28 +64,28 @@ def evaluate(
 def predict(
     network: nn.Module, images: Tensor, *, precision: str = "fp32", batch_size: int = 500
 ) -> tuple[Tensor, Tensor]:
-    """What a network takes images for, unaugmented, with the running statistics of batch norm.
+    """Predictions on unaugmented images, by the running statistics of batch norm.
 
     Args:
         network: images in [-1, 1] -> logits (N, K); its mode is restored afterwards.
         images: uint8 (N, C, H, W), on the device of the network.
 
     Returns:
-        guess: the class of the highest probability (N,).
-        doubt: 1 - that probability, float64 (N,), as the sum of all others: so it tells images
-            apart whose probability rounds to 1.
+        The predicted classes (N,).
+        1 - confidence, float64 (N,): the sum of all other probabilities, which still orders images
+            whose confidence rounds to 1.
     """
     training = network.training
     network.eval()
-    guesses, doubts = [], []
+    predictions, uncertainties = [], []
     for start in range(0, len(images), batch_size):
         logits = forward_in(precision, network, images[start : start + batch_size])
         probs = logits.double().softmax(dim=1)  # (n, K)
-        guess = probs.argmax(dim=1, keepdim=True)  # (n, 1)
-        guesses.append(guess.squeeze(1))
-        doubts.append(probs.scatter(1, guess, 0.0).sum(dim=1))
+        predicted = probs.argmax(dim=1, keepdim=True)  # (n, 1)
+        predictions.append(predicted.squeeze(1))
+        uncertainties.append(probs.scatter(1, predicted, 0.0).sum(dim=1))
     network.train(training)
-    return torch.cat(guesses), torch.cat(doubts)
+    return torch.cat(predictions), torch.cat(uncertainties)
 
 
 def forward_in(precision: str, network: nn.Module, images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The training loop, written out in full, in reading order.
 
-What happens within a step stands in `boss.step`, what a training consists of in `boss.training`.
+`boss.training.step` is what happens within a step, `boss.training.state` all that changes.
 No step but the first waits for the device; the sums behind the logs stay there until an evaluation
 copies them once.
 """
@@ -121,7 +121,7 @@ def _class_rows(
     training: Training, network: str, test: Evaluation, class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     predicted, used, known, right = training.totals.pseudo_labels.tolist()
-    guesses = training.totals.unlabeled > 0
+    has_unlabeled = training.totals.unlabeled > 0
     return [
         {
             "step": training.step,
@@ -130,8 +130,8 @@ def _class_rows(
             "class_name": class_names[k],
             "test_accuracy": _ratio(int(test.correct[k]), int(test.total[k])),
             "test_count": int(test.total[k]),
-            "predicted_count": int(predicted[k]) if guesses else None,
-            "pseudo_label_count": int(used[k]) if guesses else None,
+            "predicted_count": int(predicted[k]) if has_unlabeled else None,
+            "pseudo_label_count": int(used[k]) if has_unlabeled else None,
             "pseudo_label_accuracy": _ratio(right[k], known[k]),
         }
         for k in range(len(class_names))

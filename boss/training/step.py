@@ -42,7 +42,7 @@ Capture = Callable[[Callable[[], None], Iterable[torch.Generator]], Callable[[],
 class Draws(NamedTuple):
     """All that is random in a batch."""
 
-    picks: Tensor  # positions among the labeled images (B,)
+    labeled_index: Tensor  # positions among the labeled images (B,)
     weak: WeakDraws  # of the labeled images
     strong: StrongDraws | CTADraws | Tensor  # of these again, where they are distorted
     unlabeled: tuple[ViewDraws, ...]  # of each view
@@ -153,31 +153,34 @@ class Step:
         """Which labeled images, and how every image is augmented.
 
         Labeled images are drawn with replacement: with ten of them, the reference's shuffled,
-        repeated file comes to the same. Every view starts from a weak draw of its own.
+        repeated file is equivalent. Every view starts from its own weak draw.
         """
         training, views, num = self.training, self.training.views, self.config.batch_size
         algorithm, streams = training.algorithm, training.streams
         generator = streams["labeled order"]
         num_labeled = len(self.data.labeled)
-        picks = torch.randint(num_labeled, (num,), generator=generator, device=self.device)
+        labeled_index = torch.randint(
+            num_labeled, (num,), generator=generator, device=self.device
+        )  # (B,)
         generator = streams["labeled augmentation"]
         weak = views.draw_weak(num, generator)
         if algorithm.labeled_view == "strong":
             strong = views.draw_strong(num, generator)
         else:
-            strong = picks[:0]
+            strong = labeled_index[:0]
         generator = streams["unlabeled augmentation"]
         num_unlabeled = len(self._u_index)
         unlabeled = tuple(views.draw(kind, num_unlabeled, generator) for kind in algorithm.views)
         probe = None
         if views.ctaugment is not None:
             probe = views.ctaugment.draw_probe(num, streams["probes"])
-        return Draws(picks, weak, strong, unlabeled, probe)
+        return Draws(labeled_index, weak, strong, unlabeled, probe)
 
     def make_batch(self, draws: Draws) -> tuple[Batch, Tensor | None]:
         """Gather and augment."""
         data, algorithm = self.data, self.training.algorithm
-        x, y = data.labeled.images[draws.picks], data.labeled.labels[draws.picks]
+        x = data.labeled.images[draws.labeled_index]  # (B, C, H, W) uint8
+        y = data.labeled.labels[draws.labeled_index]  # (B,)
         u = data.unlabeled.images[self._u_index]  # (U, C, H, W) uint8
         made = self._augment(
             self.training.views, algorithm.labeled_view, algorithm.views, x, u, draws
@@ -185,7 +188,7 @@ class Step:
         return Batch(x=made.x, y=y, u=made.u, u_index=self._u_index), made.probe
 
     def loss(self, batch: Batch) -> StepLoss:
-        """What the algorithm makes of the batch."""
+        """The forward passes and losses of the algorithm."""
         training = self.training
         context = Context(
             student=training.student,
@@ -217,7 +220,7 @@ class Step:
 
     @torch.no_grad()
     def learn_rates(self, probe: Tensor, y: Tensor, draws: CTADraws) -> None:
-        """CTAugment: how well does the teacher recognize what is labeled, distorted at random?"""
+        """CTAugment updates its rates by the teacher's predictions on the probes."""
         training, policy = self.training, self.training.views.ctaugment
         assert policy is not None
         self._learn_rates(policy, training.teacher, probe, y, draws, self.config.precision)

@@ -12,7 +12,6 @@ from boss.algorithms import Algorithm, Sizes
 from boss.augment import Views, check_size
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
-from boss.models.grammar import parse_network
 from boss.results.read import Store
 from boss.seeds import Streams, stream
 from boss.self_training import Selection
@@ -83,7 +82,7 @@ def check(
                 continue
             seen.add(needs)
             labels[name, run.label_set] = resolve(run.label_set, dataset)
-            parse_network(run.network)
+            models.check(run.network)
             _algorithm(run)
             if run.augmentation == "flip" and not dataset.flip:
                 raise InputError(

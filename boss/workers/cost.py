@@ -9,7 +9,8 @@ Dimensions: C channels, H = W = size in pixels, K classes, P trained parameters.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from boss.models.grammar import STEM_FILTERS, parse_network
+from boss import models
+from boss.models.wide_resnet import STEM_FILTERS, WideResNet
 from boss.study.run import Run
 
 IMAGE_SHAPES = {  # channels, pixels along a side, classes
@@ -135,7 +136,9 @@ def layers(network: str, channels: int, size: int) -> Layers:
     >>> layers("wrn-28-2", 3, 32).num_parameters(num_classes=10)
     1469642
     """
-    shape = parse_network(network)
+    models.check(network)
+    shape = WideResNet.parse(network)
+    assert shape is not None
     convolutions = [Convolution(channels, STEM_FILTERS, 3, size, size)]
     norms, blocks = [], []
     width = STEM_FILTERS

@@ -21,6 +21,7 @@ from boss.algorithms import ALGORITHMS, Batch, Context, Sizes, build, hyperparam
 from boss.augment import to_float
 from boss.errors import InputError
 from boss.seeds import stream
+from boss.study import catalog
 from boss.training.state import make_teacher
 
 B, MU = 4, 7  # so that classes are predicted and used unequally often
@@ -95,9 +96,9 @@ CASES: dict[str, Case] = {
         {"unlabeled_weight": 0.5, "rampup": 1.0}, statistics=LABELED, learned=("none", "all")
     ),
     "pseudo_label": Case(
-        {"threshold": 0.999, "unlabeled_weight": 0.5, "rampup": 1.0},
+        {"threshold": 0.999, "unlabeled_weight": 0.5, "rampup": 1.0, "mask": "example"},
         statistics=LABELED,
-        learned=("used",),
+        learned=("all",),  # with the reference's mask unconfident images learn as well
     ),
     "remixmatch": Case(
         {
@@ -223,6 +224,14 @@ def test_every_algorithm_has_a_row_here():
     for name, case in CASES.items():
         assert case.changes.keys() == hyperparameters(name).keys()
         assert len(case.learned) == len(build(name, {}).views)
+
+
+def test_the_catalog_says_what_the_classes_say():
+    assert catalog.ALGORITHMS.keys() == ALGORITHMS.keys()
+    for name, facts in catalog.ALGORITHMS.items():
+        for fact in ("title", "summary", "source", "balances"):
+            assert getattr(facts, fact) == getattr(ALGORITHMS[name], fact), (name, fact)
+        assert facts.options == hyperparameters(name)
 
 
 def test_a_gradient_reaches_every_parameter(name, digits):

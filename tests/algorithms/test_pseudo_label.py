@@ -26,9 +26,33 @@ UNLABELED = logits_of([0.96, 0.04], [0.94, 0.06], [0.01, 0.99], [0.5, 0.5])
 ARGUMENTS = (logits_of([0.5, 0.5], [0.2, 0.8]), [0, 1], UNLABELED)
 
 
-def test_by_hand():
-    losses = loss_of(*ARGUMENTS)
+def test_the_reference_by_hand():
+    """logits [[0, 4], [0, 0]]: confidences .982 and .5, so half of the batch is confident."""
+    u = torch.tensor([[0.0, 4.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    losses = loss_of(*ARGUMENTS[:2], u)
     assert losses.supervised.item() == pytest.approx((math.log(2) + math.log(1 / 0.8)) / 2)
+    # The mean cross entropy of both images, times the share of confident ones.
+    expected = (math.log(1 + math.exp(-4)) + math.log(2)) / 2 / 2
+    assert losses.unsupervised.item() == pytest.approx(expected)
+    assert expected == pytest.approx(0.17782, abs=5e-6)
+    assert losses.used.tolist() == [1, 0]
+    losses.unsupervised.backward()
+    # The unconfident image trains on its own prediction: (p - one-hot) / 2 / 2.
+    assert u.grad[1].tolist() == [-0.125, 0.125]
+
+
+def test_the_intended_rule_by_hand():
+    u = torch.tensor([[0.0, 4.0], [0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    losses = loss_of(*ARGUMENTS[:2], u, mask="example")
+    expected = math.log(1 + math.exp(-4)) / 2
+    assert losses.unsupervised.item() == pytest.approx(expected)
+    assert expected == pytest.approx(0.00907, abs=5e-6)
+    losses.unsupervised.backward()
+    assert u.grad[1].tolist() == [0, 0]
+
+
+def test_by_hand():
+    losses = loss_of(*ARGUMENTS, mask="example")
     # Rows 0 and 2 are confident; the sum is divided by all four.
     assert losses.unsupervised.item() == pytest.approx(-(math.log(0.96) + math.log(0.99)) / 4)
     assert losses.pseudo_label.tolist() == [0, 0, 1, 0]
@@ -37,7 +61,7 @@ def test_by_hand():
 
 def test_the_same_pass_learns():
     u = UNLABELED.clone().requires_grad_()
-    loss_of(*ARGUMENTS[:2], u).unsupervised.backward()
+    loss_of(*ARGUMENTS[:2], u, mask="example").unsupervised.backward()
     expected = torch.zeros(4, 2, dtype=torch.float64)
     expected[0] = torch.tensor([-0.04, 0.04]) / 4  # p - one-hot
     expected[2] = torch.tensor([0.01, -0.01]) / 4
@@ -72,7 +96,7 @@ def test_options():
     assert weighted.supervised == full.supervised
     slow = loss_of(*ARGUMENTS, progress=0.5, rampup=1.0)
     assert slow.unsupervised.item() == pytest.approx(0.5 * full.unsupervised.item())
-    lower = loss_of(*ARGUMENTS, threshold=0.9)
+    lower = loss_of(*ARGUMENTS, threshold=0.9, mask="example")
     expected = -(math.log(0.96) + math.log(0.94) + math.log(0.99)) / 4
     assert lower.unsupervised.item() == pytest.approx(expected)
     assert lower.used.tolist() == [1, 1, 1, 0]
@@ -104,3 +128,8 @@ def test_the_unlabeled_images_are_normalized_by_themselves():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         build("pseudo_label", options)
+
+
+def test_an_unknown_mask_is_refused():
+    with pytest.raises(InputError, match="unknown mask 'image': choose from batch, example"):
+        build("pseudo_label", {"mask": "image"})

@@ -15,7 +15,7 @@ from boss.algorithms import Batch, Context, Sizes, build
 from boss.algorithms.remixmatch import align, quarter_turns
 from boss.errors import InputError
 from boss.mixup import mixing_coefficients
-from boss.models.wide_resnet import initialize_linear
+from boss.models.base import initialize_linear
 from boss.seeds import stream
 from tests.test_forward import interleaved_by_loop
 

@@ -1,17 +1,21 @@
-"""The network is the reference's: parameters, initialization, padding, shortcuts."""
+"""The contract of networks, for every member of NETWORKS; the Wide ResNet is the reference's."""
 
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from boss import models
 from boss.errors import InputError
-from boss.models.grammar import parse_network
-from boss.models.wide_resnet import Block, Conv, NormActivate
+from boss.models import NETWORKS, Network
+from boss.models.base import initialize_linear
+from boss.models.wide_resnet import Block, Conv, NormActivate, WideResNet
 from boss.seeds import stream
-from boss.workers.cost import multiply_adds
+
+# A small member of each family. A new network is a row here.
+NAMES = {WideResNet: "wrn-7-1"}
 
 
 def build(name="wrn-28-2", channels=3, num_classes=10, norm_momentum=0.001, seed=0):
@@ -24,6 +28,94 @@ def build(name="wrn-28-2", channels=3, num_classes=10, norm_momentum=0.001, seed
     )
 
 
+class Tiny(Network):
+    """A toy: the mean of each channel, normalized, then linear."""
+
+    grammar = "tiny"
+    summary = "channel means, then linear"
+
+    @classmethod
+    def parse(cls, name):
+        return {} if name == "tiny" else None
+
+    def __init__(self, *, channels, num_classes, norm_momentum, generator):
+        super().__init__()
+        self.num_features = channels
+        self.norm = nn.BatchNorm1d(channels, momentum=norm_momentum)
+        self.classify = nn.Linear(channels, num_classes)
+        initialize_linear(self.classify, generator)
+
+    def features(self, images):
+        return self.norm(images.mean(dim=(2, 3)))
+
+    def forward(self, images):
+        return self.classify(self.features(images))
+
+
+# The contract ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[*NETWORKS, Tiny], ids=lambda network: network.grammar)
+def name(request, monkeypatch):
+    """The toy is added as any other network is: by a line in NETWORKS."""
+    monkeypatch.setattr(models, "NETWORKS", (*NETWORKS, Tiny))
+    return (NAMES | {Tiny: "tiny"})[request.param]
+
+
+def test_every_network_has_a_row_here():
+    assert NAMES.keys() == set(NETWORKS)
+
+
+@pytest.mark.parametrize(("channels", "num_classes"), [(1, 10), (3, 7)])
+def test_shapes(name, channels, num_classes):
+    network = build(name, channels, num_classes).eval()
+    images = torch.randn(4, channels, 8, 8, generator=stream("images"))
+    features, logits = network.features(images), network(images)
+    assert features.shape == (4, network.num_features)
+    assert logits.shape == (4, num_classes)
+    assert torch.equal(network(images[2:])[0], logits[2])  # evaluated, images do not interact
+
+
+def test_weights_come_from_the_generator_alone(name):
+    states = []
+    for global_seed, seed in ((1, 0), (2, 0), (1, 1)):
+        torch.manual_seed(global_seed)
+        states.append(torch.cat([p.flatten() for p in build(name, seed=seed).parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_batch_norm_takes_its_momentum(name):
+    norms = [m for m in build(name, norm_momentum=0.25).modules() if isinstance(m, _BatchNorm)]
+    assert {norm.momentum for norm in norms} == {0.25}
+
+
+def test_a_gradient_reaches_every_parameter(name):
+    network = build(name).train()
+    images = torch.randn(8, 3, 8, 8, generator=stream("images"))
+    weights = torch.randn(8, 10, generator=stream("weights"))
+    (network(images) * weights).sum().backward()
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), key
+
+
+def test_names_belong_to_one_network(name):
+    assert sum(network.parse(name) is not None for network in models.NETWORKS) == 1
+    models.check(name)
+
+
+@pytest.mark.parametrize("unknown", ["wrn-28", "resnet18", "wrn-28-0", "wrn-12-1", "wrn-2-1", ""])
+def test_unknown_names_are_refused_with_all_grammars(name, unknown):
+    for function in (models.check, build):
+        with pytest.raises(InputError, match=f"unknown network '{unknown}': use wrn") as error:
+            function(unknown)
+        for network in models.NETWORKS:
+            assert f"{network.grammar} ({network.summary})" in str(error.value)
+
+
+# The Wide ResNet ------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("name", "num_classes", "expected"),
     [("wrn-28-2", 10, 1_469_642), ("wrn-28-8", 100, 23_409_092)],
@@ -34,25 +126,6 @@ def test_number_of_parameters_is_the_references(name, num_classes, expected):
     biases = sum(m.bias.numel() for m in network.modules() if isinstance(m, Conv))
     if name == "wrn-28-2":
         assert expected - biases == 1_467_610
-
-
-def test_multiply_adds_count_what_the_network_does():
-    assert multiply_adds("wrn-28-2", 3, 32) == pytest.approx(214.4e6, rel=1e-3)
-    counted = 0
-
-    def count(module, inputs, output):
-        nonlocal counted
-        if isinstance(module, nn.Conv2d):
-            kernel = module.kernel_size[0] ** 2 * module.in_channels
-            counted += kernel * output[0].numel()
-        elif isinstance(module, nn.Linear):
-            counted += module.in_features * module.out_features
-
-    network = build("wrn-7-1", channels=1)
-    for module in network.modules():
-        module.register_forward_hook(count)
-    network(torch.zeros(1, 1, 9, 9))
-    assert counted == multiply_adds("wrn-7-1", 1, 9)
 
 
 def test_initialization_is_fan_out_normal_and_truncated_glorot():
@@ -119,13 +192,6 @@ def test_only_the_very_first_block_activates_before_its_shortcut():
     assert shortcut_input(blocks[0])[0] == pytest.approx(-0.1, rel=1e-3)  # activated
 
 
-def test_features_feed_the_classifier():
-    network = build("wrn-10-1").eval()
-    x = torch.randn(2, 3, 32, 32, generator=stream("x"))
-    assert network.features(x).shape == (2, 64)
-    assert torch.equal(network(x), network.classify(network.features(x)))
-
-
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -136,18 +202,5 @@ def test_features_feed_the_classifier():
         ("wrn-16-4", (2, 64, 3)),
     ],
 )
-def test_names(name, shape):
-    assert tuple(parse_network(name).values()) == shape
-
-
-@pytest.mark.parametrize("name", ["wrn-28", "resnet18", "wrn-28-0", "wrn-12-1", "wrn-2-1", ""])
-def test_unknown_names_are_refused(name):
-    with pytest.raises(InputError, match="unknown network"):
-        build(name)
-
-
-def test_initialization_ignores_the_global_seed():
-    torch.manual_seed(1)
-    first = build("wrn-7-1").state_dict()
-    torch.manual_seed(2)
-    assert all(torch.equal(first[k], v) for k, v in build("wrn-7-1").state_dict().items())
+def test_names_say_blocks_filters_and_stages(name, shape):
+    assert tuple(WideResNet.parse(name).values()) == shape

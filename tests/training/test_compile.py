@@ -106,7 +106,13 @@ def check(found, expected, tolerance):
 # "aot_eager" is the first two stages of the compiler, which leave every operation as it is.
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+ONE_FAST = ["fixmatch"]  # the representative that every test run compiles
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ONE_FAST else pytest.param(n, marks=pytest.mark.slow) for n in ALGORITHMS],
+)
 def test_the_loss_is_one_graph(name, digits):
     networks = (test_contract.network() for _ in range(2))
     expected, found = (
@@ -116,6 +122,7 @@ def test_the_loss_is_one_graph(name, digits):
     check(found, expected, tolerance=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_so_it_is_with_other_options(name, options, digits):
     expected, found = (
@@ -124,6 +131,7 @@ def test_so_it_is_with_other_options(name, options, digits):
     check(found, expected, tolerance=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fixmatch", "mean_teacher", "remixmatch", "vat"])
 def test_so_it_is_in_half_precision(name, digits):
     options = OPTIONS.get(name, {})
@@ -134,6 +142,7 @@ def test_so_it_is_in_half_precision(name, digits):
     check(found, expected, tolerance=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("name", ["boss", "fixmatch", "freematch", "remixmatch", "vat"])
 def test_compiled_code_computes_the_same(name, digits):

@@ -132,6 +132,7 @@ def test_a_tape_freezes_what_lives_on_the_host(digits):
     assert results[0] != results[1]
 
 
+@pytest.mark.slow
 def test_a_compiled_step_computes_what_an_eager_one_does(digits):
     """Fifty steps side by side from the same weights: batches to the last bit, losses and weights
     to 1e-12. Whole functions are compiled, or torch.compile would refuse."""
@@ -185,6 +186,7 @@ def _kept(function, kept):
     return keep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["randaugment", "ctaugment"])
 def test_compiled_augmentation_is_the_same_to_the_last_bit(augmentation):
     """A thousand images in colors of all ranges, every operation among the draws."""
