@@ -16,7 +16,6 @@ comparison_page  its figures and page
 parts          what a page is made of
 report         writes all of it, in reading order
 overview       the headline numbers of all studies beside the published ones
-readme         the tables of the README, written between its marks
 saving         writes the figures, several at a time
 published/     numbers from the literature, each with its source
 """

@@ -19,9 +19,8 @@ from .. import statistics
 from ..figures import how_many, images_axis, panels, set_title
 from ..load import GROUP, Results, augmentation_rates
 from ..page.parts import Focus, Part, Picture, Table, by_experiment
+from ..statistics import Floats
 from ..tables import number, without_constant
-
-Floats = NDArray[np.float64]
 
 # How training images are distorted (boss.augment.ctaugment): of p = rate + (1 - DECAY), those below
 # THRESHOLD times the largest of the parameter are not drawn.

@@ -18,25 +18,19 @@ from .. import statistics
 from ..figures import GRAY, Color, color, how_many, legend_columns, set_title
 from ..load import Results
 from ..page.parts import Part, Picture, Table, slug, suffixes
-from ..sections.comparison import (
-    DRAWN,
+from ..tables import counts_text, plural, published_note
+from .comparison import DRAWN, axis_name, beside, measure, published_summary, table_text, with_names
+from .comparison_settings import (
     KNOWN_TEXT,
-    axis_name,
-    beside,
     blocks,
     check,
-    measure,
-    published_summary,
     read,
     records,
     settings_of,
     settings_table,
     shown_settings,
-    table_text,
-    with_names,
 )
-from ..sections.self_training import SAME_TEST
-from ..tables import counts_text, plural, published_note
+from .self_training import SAME_TEST
 
 QUANTITIES = {
     "error": "test error (%)",
