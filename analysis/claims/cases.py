@@ -66,16 +66,16 @@ from .published import MOST_PROTOTYPICAL, TOP_BUCKET, Published, published_iconi
 HAND_PICKED, BUCKETS = FAMILIES["boss"], FAMILIES["carlini"]
 POPULATIONS = (RANDOM, HAND_PICKED)
 OF_POPULATIONS = f"{RANDOM} or {HAND_PICKED} sets"
-# Sets 6, 7 and 9 to 12 are made of images of 0 to 5, some after a look at accuracies; 8 is random.
+# Sets 6, 7 and 9 to 12 combine images of 0 to 5, some chosen by accuracy; 8 is random.
 OWN_IMAGES = r"boss:[0-5]"
 CENTROID = "class-centroid"  # ends the names of such families
-KNOWLEDGE = {  # what it takes to choose such label sets
+KNOWLEDGE = {  # what the choice of such label sets uses
     CENTROID: "chosen with the labels of all training images; sets differ by rank, not by chance",
     MOST_PROTOTYPICAL: "chosen by a model trained with all labels",
 }
 HELD_OUT = (
-    "images are held out: a labeled one among them is no unlabeled one, which is so for more "
-    "images of one kind of sets than of the other"
+    "some labeled images are held-out images and thus missing from the unlabeled ones; the two "
+    "kinds of label sets differ in how many"
 )
 
 BOSS_METHODS = [f"boss-{number}" for number in range(1, 5)]
@@ -86,12 +86,12 @@ BALANCING_OPTIONS = ("max_drop", "weigh_by")
 
 
 class Case(NamedTuple):
-    """A claim, put to some runs."""
+    """A claim tested on some runs."""
 
     claim: Claim
     finding: Finding
     family: str = ""  # of their label sets
-    runs: str = ""  # what a person calls them
+    runs: str = ""  # their name in tables
     basis: tuple[pd.DataFrame, ...] = ()  # of one of these, the mean must be above chance
     published: Published | None = None  # in place of the claim's
 
@@ -130,28 +130,28 @@ def first_variant(runs: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def fixmatch_or(runs: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """The runs of FixMatch, by which it is told whether a study has learned; or others."""
+    """The runs of FixMatch, which show whether the study learned anything; otherwise `others`."""
     rows = first_variant(runs, BASELINE)
     return rows if len(rows) else others
 
 
 def of_runs(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are about these runs."""
+    """The rows of a table that belong to these runs."""
     return table[table["run_id"].isin(runs["run_id"])]
 
 
 def is_iconic(family: str) -> bool:
-    """Whether its label sets are meant to show every class at its clearest."""
+    """Whether its label sets are meant to show typical images of each class."""
     return family in (HAND_PICKED, MOST_PROTOTYPICAL) or family.endswith(CENTROID)
 
 
 def without_runs(missing: str, *claims: Claim) -> list[Case]:
-    """Claims that nothing is known of."""
+    """Claims without any runs."""
     return [Case(claim, Finding(limits=NO_INTERVAL, missing=missing)) for claim in claims]
 
 
 def needs(what: str, there: list[str]) -> str:
-    """What is missing, and which of it there is."""
+    """The message that runs are missing, and which of them exist."""
     return f"needs {what}; found {'only ' + ' and '.join(there) if there else 'none'}"
 
 
@@ -215,11 +215,11 @@ def balancing_cases(runs: pd.DataFrame, table: pd.DataFrame) -> list[Case]:
 def nearest_variants(
     runs: pd.DataFrame, method: str, baseline: str
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The runs of one variant of each of two methods, as alike beside the balancing as can be.
+    """The runs of one variant of each of two methods that differ least apart from the balancing.
 
-    Chosen by settings and by which runs there are alone, so that no result has a say in what is
-    compared: pairs with too few label sets in common come after all others; of those that are
-    equally near, the first in the order of every table. None if a method was not run.
+    Selected by settings and available runs only, never by results: pairs with too few common label
+    sets come last; among equally close pairs, the first in the order of every table. None if a
+    method was not run.
     """
 
     def rank(pair: tuple[pd.DataFrame, pd.DataFrame]) -> tuple[bool, int]:
@@ -235,13 +235,13 @@ def nearest_variants(
 
 
 def other_settings(rows: pd.DataFrame, against: pd.DataFrame) -> str:
-    """What a comparison of a method of BOSS with FixMatch is of, beside the balancing."""
+    """A remark if a method of BOSS and FixMatch differ in more than the balancing."""
     names = differing(rows, against)
-    return f"not the balancing alone: also {', '.join(names)}" if names else ""
+    return f"not only the balancing differs: also {', '.join(names)}" if names else ""
 
 
 def differing(rows: pd.DataFrame, against: pd.DataFrame) -> list[str]:
-    """In which hyperparameters a variant of BOSS differs from one of FixMatch, balancing aside."""
+    """The hyperparameters in which BOSS and FixMatch differ, apart from the balancing."""
     ours, theirs = rows.iloc[0], against.iloc[0]
     names = [name for name in HYPERPARAMETERS if ours[name] != theirs[name]]
     first, second = (json.loads(one["options"]) for one in (ours, theirs))
@@ -300,7 +300,7 @@ def bucket_cases(runs: pd.DataFrame) -> list[Case]:
 
 
 def self_training_cases(runs: pd.DataFrame, full: pd.DataFrame) -> list[Case]:
-    """Claims 7a and 7b: of all numbers of picks the largest, as the authors' script has it.
+    """Claims 7a and 7b: the largest number of selected images, as in the authors' script.
 
     Args:
         runs: of one scope.

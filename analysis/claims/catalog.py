@@ -27,7 +27,7 @@ FIXMATCH = "FixMatch (arXiv 2001.07685)"
 
 
 class Claim(NamedTuple):
-    """A claim, and how it is put to the test."""
+    """A claim and how it is tested."""
 
     name: str
     sentence: str
@@ -69,8 +69,8 @@ CLASS_WISE = Claim(
     "2",
     "From repeat to repeat, class-wise variance is far larger than total variance.",
     f"{EMPIRICAL}, Table 1",
-    "root of the variance over repeats of a class (mean over classes) by that of the mean of the "
-    "classes, both summed over label sets",
+    "ratio of standard deviations over repeats: of a class (mean variance over classes) to the "
+    "mean of the classes, variances summed over label sets",
     f"above {FAR_LARGER:g}, that is {FAR_LARGER**2:g} times the variance",
     write=ratio,
 )
@@ -79,8 +79,8 @@ REPEATS = Claim(
     "The same labeled images give different outcomes.",
     f"{EMPIRICAL}, Table 1",
     "standard deviation between repeats of a label set in points",
-    "above that of accuracies that differ only by which test images were drawn: the root of the "
-    "mean of p(1 - p) / N",
+    "above the standard deviation from drawing test images alone: the square root of the mean of "
+    "p(1 - p) / N",
     over="repeats",
 )
 LABEL_SETS = Claim(
@@ -130,7 +130,7 @@ GAIN = Claim(
     "7a",
     "Self-training improves on the runs that it starts from.",
     BOSS,
-    "round 1 with the most picks minus its parent in points, mean over label sets",
+    "round 1 with the most selected images minus its parent in points, mean over label sets",
     "above 0",
     write=signed,
     unit="pair",
@@ -140,17 +140,18 @@ FULL = Claim(
     "7b",
     "Self-training reaches full supervision.",
     f"{BOSS}, abstract",
-    "round 1 with the most picks (means of label sets) minus fully supervised runs in points",
+    "round 1 with the most selected images (means of label sets) minus fully supervised runs in "
+    "points",
     f"above {REACHED:g}: at most {-REACHED:g} point below",
     write=signed,
     datasets=("cifar10", "svhn"),
 )
 BEST = Claim(
     "8",
-    "Choosing on the test set adds what All of Table 1 exceeds the mean of its classes by.",
+    "Selection on the test set explains why All in Table 1 exceeds the mean of the classes.",
     f"inferred from {EMPIRICAL}, Table 1, where All is above the mean of the classes",
     "best accuracy on the test set (an oracle) minus the last in points, mean over label sets",
-    "within what All exceeds the mean of the classes by in the published rows",
+    "within the range of All minus the mean of the classes in the published rows",
     write=signed,
 )
 CLAIMS = (

@@ -31,7 +31,7 @@ from .verdicts import about, verdict
 
 
 def claims(found: Results) -> pd.DataFrame:
-    """Every claim, put to the runs of every scope that has any to put it to.
+    """Each claim tested on the runs of each scope that has suitable runs.
 
     Returns:
         scope, claim, sentence, source, family and runs (which), statistic; value, low, high (of its
@@ -82,7 +82,7 @@ def record(case: Case, known: Published, said: str, reason: str) -> dict[str, An
 
 
 def claims_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One row per row of `claims`, without what `rules` says."""
+    """One row per row of `claims`, without the columns of `rules`."""
     by_name = {claim.name: claim for claim in CLAIMS}
     rows = []
     for row in numbers.to_dict("records"):
@@ -113,7 +113,7 @@ def claims_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def rules(numbers: pd.DataFrame) -> pd.DataFrame:
-    """What the claims of a table are tested by: claim, sentence, source, statistic, rule.
+    """How the claims of a table are tested: claim, sentence, source, statistic, rule.
 
     Args:
         numbers: `claims`.
@@ -135,9 +135,9 @@ def rules_since(runs: pd.DataFrame) -> str:
     """Whether the rules were fixed before the runs."""
     known = int((runs["finished_at"] < RULES_SINCE).sum())
     if known == len(runs):
-        return "these runs had finished when they were written"
+        return "all of these runs had finished when the rules were written"
     count = f"{known} of these {len(runs)} runs" if known else "none of these runs"
-    return f"{count} had finished when they were written"
+    return f"{count} had finished when the rules were written"
 
 
 def parts(found: Results) -> list[Part]:
@@ -148,22 +148,24 @@ def parts(found: Results) -> list[Part]:
     num_tests = int(numbers["verdict"].isin((HOLDS, FAILS, OPEN)).sum())
     asked = rules(numbers)
     caption = (
-        "Of runs from one labeled image per class, without oracles, teacher after the last step. "
-        f"The rules are in the next table; {rules_since(found.runs)}. Holds: the 95% interval lies "
-        "within the range of the rule; does not hold: wholly outside; undecided: neither. A "
-        "verdict is about these runs, on the data of the last column. Each is for itself: of "
-        f"{num_tests} intervals {(1 - LEVEL) * num_tests:.1f} would miss the true value by chance, "
-        "on average (a p value counts as one). Published: the same statistic of the publication's "
-        f"own numbers. {tables.published_note(SINGLE)} Hand-picked sets: boss:0 to boss:5, which "
-        "share no more than single images; the others are made of these, or random."
+        "Runs from one labeled image per class, without oracles; accuracy of the teacher after "
+        f"the last step. The next table gives the rules; {rules_since(found.runs)}. A claim holds "
+        "if the 95% interval lies within the range of its rule, does not hold if it lies wholly "
+        "outside, and is undecided otherwise. A verdict applies to these runs, on the data in the "
+        "last column. There is no correction for multiple tests: on average "
+        f"{(1 - LEVEL) * num_tests:.1f} of {num_tests} intervals miss the true value by chance (a "
+        "p value counts as an interval). Published: the same statistic of the publication's own "
+        f"numbers. {tables.published_note(SINGLE)} Hand-picked sets are boss:0 to boss:5, which "
+        "share at most single images; the other sets combine these or are random."
     )
     return [
         Table("claims", "Claims of the publications", caption, numbers, claims_text(numbers)),
         Table(
             "claims_rules",
             "How the claims are tested",
-            "One statistic and one range per claim. Accuracies are in percent. Label sets are the "
-            "unit wherever the interval is over them; claims without that many are not tested.",
+            "One statistic and one range per claim. Accuracies are in percent. Intervals over "
+            "label sets treat the label set as the unit; a claim with too few of them is not "
+            "tested.",
             asked,
             rules_text(asked),
         ),

@@ -28,7 +28,7 @@ ABOVE_ZERO, BELOW_ZERO = Interval(0.0, math.inf), Interval(-math.inf, 0.0)
 
 
 class Finding(NamedTuple):
-    """A statistic of some runs, and the range that it is held against."""
+    """A statistic of some runs, and the range to which it is compared."""
 
     value: float = math.nan
     interval: Interval = NO_INTERVAL
@@ -36,21 +36,18 @@ class Finding(NamedTuple):
     num_runs: int = 0
     limits: Interval = ABOVE_ZERO
     p_value: float = math.nan  # in place of an interval
-    missing: str = ""  # which runs it takes that are not there
+    missing: str = ""  # the runs that are needed but missing
     remark: str = ""
 
 
-# What is asked of some runs
-
-
 def few_sets(found: int, least: int = MIN_SETS) -> str:
-    """What is missing if there are fewer label sets than it takes."""
+    """A message if there are fewer label sets than needed, otherwise ""."""
     be = "is" if found == 1 else "are"
     return "" if found >= least else f"needs at least {least} label sets; there {be} {found}"
 
 
 def few_repeats(frame: pd.DataFrame) -> str:
-    """What is missing if there are fewer label sets with repeats than it takes."""
+    """A message if there are fewer label sets with repeats than needed, otherwise ""."""
     counts = frame.groupby("label_set")["run_id"].nunique()
     repeated = int((counts >= MIN_REPEATS).sum())
     if repeated >= MIN_SETS:
@@ -95,7 +92,7 @@ def split_runs(classes: pd.DataFrame) -> Finding:
 
 
 def class_variance(classes: pd.DataFrame) -> Finding:
-    """Claim 2: how much more a class varies over repeats than the mean of the classes.
+    """Claim 2: variation of a class over repeats relative to the mean of the classes.
 
         R = sqrt(sum_j sum_k var_jk / K / sum_j var_j)        `ratio_interval` of R^2
         var_jk: of class k over the repeats of label set j; var_j: of the mean of its classes
@@ -132,13 +129,13 @@ def class_variance(classes: pd.DataFrame) -> Finding:
 
 
 def repeat_spread(runs: pd.DataFrame) -> Finding:
-    """Claim 3: repeats of a label set against what a finite test set brings about.
+    """Claim 3: spread of repeats against the spread caused by a finite test set.
 
         sd = sqrt(MSW), N - k degrees of freedom (`statistics.variance_components`, `sd_interval`)
         limit = sqrt(mean over runs of p (1 - p) / num_test)
 
-    The limit is that of networks tested on images of their own. Ours share their test images, on
-    which networks of equal skill differ less, so the limit is generous to chance.
+    The limit assumes that each network is tested on different images. Ours share their test images,
+    on which networks of equal skill differ less, so the limit is conservative.
 
     Args:
         runs: with label_set, run_id, percent and num_test.
@@ -193,14 +190,14 @@ def prototype_effect(iconic: pd.DataFrame, random: pd.DataFrame) -> Finding:
         counts[0],
         len(iconic),
         missing=missing * (min(counts) < MIN_SETS),
-        remark=f"against {counts_of(random)}",
+        remark=f"compared with {counts_of(random)}",
     )
 
 
 def bucket_trend(runs: pd.DataFrame) -> Finding:
     """Claim 6b: `statistics.rank_correlation` over buckets, with `permutation_p`.
 
-    A bucket is one label set, so how far another draw from it would lead is not in this.
+    A bucket is one label set, so the variation over other draws from a bucket is not included.
 
     Args:
         runs: on buckets of prototypicality.

@@ -48,14 +48,14 @@ class Published(NamedTuple):
 
     value: float = math.nan
     interval: Interval = NO_INTERVAL
-    origin: str = "no number is known"
+    origin: str = "no known number"
 
 
 # What the publications' own numbers give
 
 
 def printed_classes(name: str) -> pd.DataFrame:
-    """Published runs, as `load.metrics` has ours."""
+    """Published runs in the form of `load.metrics`."""
     table = tables.read_published(name)
     names = {"experiment": name, "variant": "fixmatch", "method": "fixmatch"}
     return table.assign(**names, run_id=table["run"], repeat=table["run"]).rename(
@@ -64,7 +64,7 @@ def printed_classes(name: str) -> pd.DataFrame:
 
 
 def printed_runs(table: pd.DataFrame, num_test: int) -> pd.DataFrame:
-    """Runs that have the printed means and deviations: variance components need no more of them.
+    """Runs with the printed means and deviations, which suffice for variance components.
 
     Args:
         table: label_set, mean, sd and n per row.
@@ -84,7 +84,7 @@ def printed_runs(table: pd.DataFrame, num_test: int) -> pd.DataFrame:
 
 
 def single_numbers() -> "pd.Series[float]":
-    """Published numbers that stand in no table, by (name, data set)."""
+    """Published numbers outside the tables, by (name, data set)."""
     table = pd.read_csv(tables.PUBLISHED / SINGLE)
     values: pd.Series[float] = table.set_index(["name", "dataset"])["value"]
     return values
@@ -101,7 +101,7 @@ def published_gaps(table1: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_spread(table1: pd.DataFrame) -> str:
-    """The nearest that Table 1 comes to claim 2: its All is probably not the mean of its classes.
+    """The closest Table 1 has to claim 2: its All is probably not the mean of its classes.
 
     Args:
         table1: `tables.published_moments`.
@@ -113,7 +113,7 @@ def published_spread(table1: pd.DataFrame) -> str:
     value, ends = ratio_interval(over, under)
     ends_text = interval(math.sqrt(ends.low), math.sqrt(ends.high), ratio)
     text = f"{ratio(math.sqrt(value))} {ends_text}"
-    return f"{text} by the deviations of Table 1, if its All were the mean of the classes"
+    return f"{text} from the deviations of Table 1, if its All were the mean of the classes"
 
 
 def published(dataset: str) -> dict[str, Published]:

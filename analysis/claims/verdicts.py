@@ -29,8 +29,8 @@ OTHER_DATA = "another data set than the publication's"
 def decide(finding: Finding) -> str:
     """Whether the interval lies within the limits, wholly outside, or neither.
 
-    A p value stands for an interval that holds nothing of the other sign if it is small, and
-    everything if it is not.
+    A small p value counts as an interval that excludes the other sign, a large one as an interval
+    that contains everything.
     """
     low, high = finding.interval
     least, most = finding.limits
@@ -42,11 +42,11 @@ def decide(finding: Finding) -> str:
 
 
 def below_chance(basis: tuple[pd.DataFrame, ...], num_classes: int) -> str:
-    """What there is to say if runs cannot be told from guessing, "" if they can.
+    """A message if the runs are not above chance, otherwise "".
 
     Args:
-        basis: runs, of which one mean (`statistics.cluster_mean`) is to be above chance by its
-            interval; those without an interval have no say.
+        basis: groups of runs. At least one mean (`statistics.cluster_mean`) must be above chance by
+            its interval; those without an interval are ignored.
     """
     chance = 100 / num_classes
     found = []
@@ -63,9 +63,9 @@ def below_chance(basis: tuple[pd.DataFrame, ...], num_classes: int) -> str:
 
 
 def verdict(case: Case, budget: str, num_classes: int) -> tuple[str, str]:
-    """The verdict, and why where the interval has no say."""
+    """The verdict, and the reason where it does not follow from the interval."""
     if budget == SMOKE:
-        return UNTESTABLE, f"budget {SMOKE} trains too short to mean anything"
+        return UNTESTABLE, f"budget {SMOKE} trains too briefly to test claims"
     if case.finding.missing:
         return TOO_FEW, case.finding.missing
     reason = below_chance(case.basis, num_classes)
@@ -77,7 +77,7 @@ def verdict(case: Case, budget: str, num_classes: int) -> tuple[str, str]:
 
 
 def about(claim: Claim, dataset: str, num_images: int) -> str:
-    """What a verdict is about.
+    """The data that a verdict applies to.
 
     >>> about(UNEVEN, "cifar10", 2**21), about(UNEVEN, "svhn", 2**25)
     ('CIFAR-10, 1/16 of the published images', "another data set than the publication's")

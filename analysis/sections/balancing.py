@@ -165,8 +165,8 @@ def parts(
         Table(
             "balancing",
             "Test accuracy by label set and balancing method",
-            "Percent, teacher after the last step, mean ± sample standard deviation over n "
-            'repeats. Row "mean": over the means of n label sets.',
+            "Accuracy of the teacher after the last step, in percent: mean ± sample standard "
+            'deviation over n repeats. Row "mean": over the means of n label sets.',
             numbers,
             accuracy_text(numbers),
         )
@@ -177,9 +177,10 @@ def parts(
             Table(
                 "balancing_difference",
                 "Balancing methods against FixMatch",
-                "Percentage points, over pairs of runs with the same label set and repeat: mean, "
-                "95% t interval over label sets (over repeats if there is one label set: then it "
-                "says nothing about others); wins: pairs in which the method is better.",
+                "Mean difference in percentage points over pairs of runs with the same label set "
+                "and repeat. The 95% t interval is over label sets. With only one label set it is "
+                "over repeats and does not extend to other label sets. Wins: pairs in which the "
+                "method is better.",
                 differences,
                 difference_text(differences),
             )
@@ -193,8 +194,8 @@ def parts(
             Picture(
                 f"balancing_difference{end}",
                 title,
-                "A dot is the mean difference of one label set, over pairs of runs with the same "
-                "repeat; the bar is the mean of the label sets and its 95% t interval. "
+                "Dots: label sets, mean over pairs of runs with the same repeat. Bar: mean of the "
+                "label sets and its 95% t interval. "
                 f"{counts_text(block)}.",
                 lambda block=block, title=title: (  # type: ignore[misc]
                     difference_figure(block, title)
@@ -205,12 +206,12 @@ def parts(
     made.append(
         Table(
             "class_balance",
-            "How even the classes are",
-            "Of the test accuracies of the classes in each run: their sample standard deviation, "
-            f"the lowest, and how many are below {FAILED}% (failed) and below {POOR}%. Mean over "
-            "label sets of the mean over repeats, with Student's 95% interval over label sets "
-            "(over repeats if there is one label set); the difference is over pairs of runs with "
-            "the same label set and repeat, its interval over label sets.",
+            "Evenness of the class accuracies",
+            "Measures of the class accuracies of each run: sample standard deviation, lowest "
+            f"class, and number of classes below {FAILED}% (failed) and below {POOR}%. Means over "
+            "label sets of the means over repeats, with Student's 95% interval over label sets "
+            "(over repeats if there is only one). Differences are over pairs of runs with the "
+            "same label set and repeat, with an interval over label sets.",
             balance,
             class_balance_text(balance),
         )
@@ -223,7 +224,7 @@ def parts(
             Picture(
                 f"class_balance{end}",
                 title,
-                f"Every class of every run, and the classes of each run sorted. "
+                f"All classes of all runs, and the sorted classes of each run. "
                 f"{counts_text(block)}.",
                 lambda block=block, title=title: class_figure(block, title),  # type: ignore[misc]
             )

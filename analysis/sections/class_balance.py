@@ -42,7 +42,7 @@ MEASURES = {
 
 
 def class_measures(table: pd.DataFrame) -> pd.DataFrame:
-    """How even the classes of every run are.
+    """Measures of how even the class accuracies of each run are.
 
     Args:
         table: `load.metrics`.
@@ -63,7 +63,7 @@ def class_measures(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_balance(measures: pd.DataFrame) -> pd.DataFrame:
-    """How even the classes are, by method.
+    """Mean of each measure by method, and its difference to FixMatch.
 
     Args:
         measures: `class_measures`.
@@ -111,7 +111,7 @@ def class_balance_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Every class of every run, and the classes of each run sorted.
+    """All classes of all runs, and the sorted classes of each run.
 
     Args:
         table: `load.metrics` of `of_methods`, of one experiment.
@@ -125,14 +125,14 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
     set_title(
         figure,
         title,
-        "Left: a dot is one class of one run; box: quartiles and median, whiskers: 5% to 95%. "
-        "Right: the classes of each run from lowest to highest, mean over runs of the accuracy at "
-        f"each place. Dotted: {FAILED}%, below which a class has failed. {how_many(classes)}",
+        "Left: one dot per class and run; box: quartiles and median; whiskers: 5% to 95%. Right: "
+        "classes of each run from lowest to highest, mean over runs at each rank. Dotted: "
+        f"{FAILED}%, below which a class has failed. {how_many(classes)}",
     )
     for position, variant in enumerate(variants):
         part = classes[classes["variant"] == variant]
         values = part["percent"].to_numpy(dtype=float)
-        # The fractional parts of multiples of the golden ratio: spread evenly, without chance.
+        # Fractional parts of multiples of the golden ratio: spread evenly and deterministic.
         jitter = (np.arange(len(values)) * 0.618034) % 1 - 0.5
         alpha = float(np.clip(60 / max(len(values), 1), 0.12, 0.5))
         x = position + 0.2 + 0.26 * jitter
@@ -162,14 +162,14 @@ def class_figure(table: pd.DataFrame, title: str) -> Figure:
             ms=3.5,
             lw=1.5,
         )
-    # Where names do not fit beside each other, colors tell: the legend has them.
+    # Where the names do not fit side by side, the legend has them.
     left.set_xticks(range(len(variants)), [""] * len(variants) if is_long else names)
     left.tick_params(axis="x", labelsize=7.5 if any("\n" in name for name in names) else 9)
     left.set_xlim(-0.6, len(variants) - 0.4)
     left.set_ylim(-2, 102)
     left.set_ylabel(f"class {ACCURACY}")
     left.grid(visible=False, axis="x")
-    right.set_xlabel("place of the class in its run, from the lowest")
+    right.set_xlabel("rank of the class in its run, from the lowest")
     for axis in (left, right):
         axis.axhline(FAILED, color=GRAY, lw=1, ls=":")
     method_legend(figure, variants)

@@ -64,7 +64,7 @@ def measure(found: Results, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Every number of ours with the published one of the same settings, and those without one.
+    """Our numbers with the published ones of the same settings, and those without a counterpart.
 
     Args:
         ours: `measure` of the runs of one block with their settings, variant, group and label_set.
@@ -112,7 +112,7 @@ COMPARED = [
 
 
 def our_numbers(group: pd.DataFrame) -> dict[str, Any]:
-    """The columns of `beside` that are about the runs of one group, all of one quantity."""
+    """The columns of `beside` that describe the runs of one group, all of one quantity."""
     mean = statistics.cluster_mean(group, "percent")
     by_set = group.groupby("label_set", sort=False)["percent"].mean()
     values = by_set if len(by_set) > 1 else group["percent"]
@@ -129,10 +129,10 @@ def our_numbers(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def their_numbers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of `beside` that are about a published number and the difference of ours to it.
+    """The columns of `beside` that describe a published number and our difference to it.
 
     Args:
-        ours: the columns that are about ours; empty if it was not run.
+        ours: the columns of our runs; empty if there are none.
     """
     row = {
         "published_percent": theirs["percent"],
@@ -151,7 +151,7 @@ def their_numbers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[st
 
 
 def published_summary(theirs: Mapping[str, Any]) -> statistics.Summary:
-    """A published number as the statistics want it; without a deviation it is a single value."""
+    """A published number as a `statistics.Summary`; without a deviation it is a single value."""
     has_sd = not math.isnan(theirs["sd_percent"])
     return statistics.Summary(
         theirs["percent"], theirs["sd_percent"], int(theirs["n"]) if has_sd else 1
@@ -161,10 +161,10 @@ def published_summary(theirs: Mapping[str, Any]) -> statistics.Summary:
 def fits(
     ours: Mapping[str, Any], theirs: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[int]:
-    """The positions of the published rows that a row of ours may stand beside.
+    """The indices of the published rows that match a row of ours.
 
-    All settings that the published row gives are to be equal; of several such rows, those that give
-    the most.
+    All settings given by the published row must be equal. Among several such rows, those that give
+    the most settings.
     """
     given = {
         i: sum(row[name] != "" for name in names)
@@ -178,10 +178,10 @@ def fits(
 def completed(
     theirs: Mapping[str, Any], ours: pd.DataFrame, comparison: Comparison
 ) -> dict[str, str]:
-    """The settings of axis and color that a published row leaves open and that ours all share.
+    """The settings of axis and color that a published row leaves open and all of ours share.
 
-    So that Pi-Model, published without an augmentation, stands in the row of our Pi-Model also
-    where we have none with that many labels. Ours are those with the settings that the row gives
+    Pi-Model, published without an augmentation, thus appears in the row of our Pi-Model even
+    where we have no run with that many labels. Ours are those with the settings that the row gives
     or, if there are none, with all but the last of these, and so on.
     """
     names = [*dict.fromkeys([*comparison.axis, *comparison.by])]
@@ -196,7 +196,7 @@ def completed(
 
 
 def in_order(table: pd.DataFrame, names: list[str], published: pd.DataFrame) -> pd.DataFrame:
-    """The rows sorted by their settings: numbers by size, texts as published, then as they come."""
+    """The rows sorted by settings: numbers by size, names as published, then in given order."""
     ranks: dict[str, list[int]] = {}
     for name in names:
         place = {value: i for i, value in enumerate(value_order(name, table, published))}
@@ -209,7 +209,7 @@ def in_order(table: pd.DataFrame, names: list[str], published: pd.DataFrame) -> 
 def places(
     numbers: pd.DataFrame, names: Sequence[str], published: pd.DataFrame
 ) -> "pd.Series[int]":
-    """The place of every row in the order of these settings, whatever the others."""
+    """The rank of each row in the order of these settings alone."""
     ordered = in_order(numbers.assign(position=range(len(numbers))), [*names], published)
     return pd.Series(range(len(ordered)), index=ordered["position"]).reindex(range(len(numbers)))
 
@@ -223,7 +223,7 @@ def value_order(name: str, table: pd.DataFrame, published: pd.DataFrame) -> list
     return values
 
 
-# Where a row is drawn: panel, place along the axis, color.
+# Where a row is drawn: panel, position along the axis, color.
 DRAWN = ["panel", "category", "series", "axis_order", "series_order"]
 
 
@@ -232,8 +232,8 @@ def with_names(
 ) -> pd.DataFrame:
     """`beside` with the columns `DRAWN`.
 
-    A series of its own is what has a setting that no published number of the file has, where they
-    all name one, and that is neither on the axis nor a color or panel: "other learning rate".
+    Runs get a separate series, such as "other learning rate", if a setting that all published
+    numbers of the file give has a value that none of these has, and is not shown otherwise.
     """
     panel = [
         ", ".join(words(name, value) for name, value in row.items() if value)
@@ -311,7 +311,7 @@ def table_text(
 
 
 def axis_name(comparison: Comparison) -> str:
-    """What the axis is called."""
+    """The label of the axis."""
     if comparison.axis[0] == "algorithm" or len(comparison.axis) == 1:
         return comparison.axis[0].replace("_", " ")
     return "setting"

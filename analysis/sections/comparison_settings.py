@@ -38,11 +38,11 @@ BARE = ("algorithm", "method", "augmentation", "optimizer", "schedule", "dataset
 LAST = ("num_labels", "labels")  # "40 labels", "hard labels"
 
 
-# What is published
+# Published numbers
 
 
 def read(name: str) -> pd.DataFrame:
-    """A file of published/ by settings: those as texts, percent, sd_percent and n as numbers.
+    """A file of published/ by settings: those as strings, percent, sd_percent and n as numbers.
 
     `printed` is mean ± deviation with the digits of the file.
 
@@ -65,7 +65,7 @@ def settings_of(published: pd.DataFrame) -> list[str]:
 
 
 def value_text(value: object) -> str:
-    """A value of a setting, so that equal ones are equal texts.
+    """A value of a setting as a string; equal values give equal strings.
 
     >>> value_text(0.50), value_text("5e-4"), value_text(True), value_text("none"), value_text(None)
     ('0.5', '0.0005', 'True', 'none', '')
@@ -80,11 +80,11 @@ def value_text(value: object) -> str:
         return str(value)
 
 
-# What is ours
+# Our runs
 
 
 def settings_table(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The named settings of every run as texts; an option goes before a column of that name."""
+    """The named settings of each run as strings; an option precedes a column of that name."""
     options = [json.loads(text) for text in runs["options"]]
     known = {key for row in options for key in row}
     table = {}
@@ -130,7 +130,7 @@ def shown_settings(comparison: Comparison) -> list[str]:
 
 
 def blocks(runs: pd.DataFrame, comparison: Comparison) -> "pd.Series[str]":
-    """What else than the settings of the comparison the runs belong to: budget, network, ...
+    """The further settings by which runs are kept apart: budget, network, ...
 
     Runs of one panel that differ in one of `PLACES` are of different blocks; what differs between
     panels only, but for `ALWAYS_APART`, is left to the panels. Oracles are named. A block is one
@@ -174,7 +174,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-# What they are called
+# Names
 
 
 def short_value(value: str) -> str:
@@ -183,7 +183,7 @@ def short_value(value: str) -> str:
 
 
 def words(name: str, value: str) -> str:
-    """A setting and its value as a person would say it.
+    """A setting and its value in words.
 
     >>> words("num_labels", "40"), words("nesterov", "False"), words("schedule", "linear")
     ('40 labels', 'no nesterov', 'linear')

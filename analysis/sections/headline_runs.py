@@ -53,11 +53,11 @@ def stores(results: Path, studies: Sequence[str]) -> dict[str, pd.DataFrame]:
 
 
 def with_chains(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with what they and the runs that picked images for them took together.
+    """The runs with the cost of their whole chain of self-training.
 
     Returns:
         their columns and started_from (method of round 0), chain_images, chain_length,
-        chain_minutes, hardware and devices (sets of texts). Where one of the chain is not there,
+        chain_minutes, hardware and devices (sets of strings). Where a run of the chain is missing,
         started_from is "" and images and minutes are NaN.
     """
     columns = ["run_id", "parent", "method", "num_images", "peak_device_bytes", "device", "threads"]
@@ -90,7 +90,7 @@ def with_chains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def matching(runs: pd.DataFrame, wanted: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The runs that have one of the values of each setting; none that profited from hidden labels.
+    """The runs that have one of the values of each setting; none that used hidden labels.
 
     Args:
         runs: `with_chains`.
@@ -114,7 +114,7 @@ def of_largest_budget(runs: pd.DataFrame, budgets: Sequence[str] = LARGEST_FIRST
 
 
 def of_one_group(runs: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """The runs of the group that has most, of equal ones the latest; and how many others there are.
+    """The runs of the largest group (of equal ones the latest), and the number of other runs.
 
     Only runs with equal settings are averaged.
     """

@@ -27,10 +27,10 @@ STATISTICS = ("mean", "median", "highest label set")
 
 
 def headlines() -> pd.DataFrame:
-    """The file of headlines: texts, `NUMBERS` as numbers.
+    """The file of headlines: strings, with `NUMBERS` as numbers.
 
-    What a row names a published table for is computed from that. `printed` is the number with the
-    digits that it is known with, "" if there is none.
+    A number with a column computed_from is computed from that published table. `printed` is the
+    number with its known digits, "" if there is none.
     """
     rows = []
     by_settings: dict[str, list[dict[str, Any]]] = {}  # published tables, each read once
@@ -84,7 +84,7 @@ def of_settings(
     """The accuracy of the one row of a published table that fits, and what is known of it.
 
     Args:
-        table: the rows of `comparison.read`; a cell that is empty fits any value.
+        table: the rows of `comparison_settings.read`; a cell that is empty fits any value.
         wanted: `settings`; those that the table does not have are left to it.
         note: goes before that of the row.
     """
@@ -105,11 +105,11 @@ def of_settings(
 
 
 def combined(rows: pd.DataFrame) -> statistics.Summary:
-    """What the runs of several published rows have for mean and sample deviation together.
+    """Mean and sample standard deviation over the runs of several published rows.
 
         m = sum_i n_i m_i / N        sd^2 = sum_i ((n_i - 1) sd_i^2 + n_i (m_i - m)^2) / (N - 1)
 
-    The same as of the runs themselves, but for the rounding of what is printed. NaN if a row has no
+    Equal to those of the runs themselves, apart from rounding in print. NaN if a row has no
     deviation.
 
     Args:
@@ -122,7 +122,7 @@ def combined(rows: pd.DataFrame) -> statistics.Summary:
 
 
 def settings(text: str) -> dict[str, tuple[str, ...]]:
-    """The settings of runs in one text: the values of each, as `comparison.value_text` writes them.
+    """Parse the settings of runs; values as `comparison_settings.value_text` writes them.
 
     >>> settings("label_set=carlini:3|carlini:4; threshold=0.50")
     {'label_set': ('carlini:3', 'carlini:4'), 'threshold': ('0.5',)}

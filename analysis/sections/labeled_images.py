@@ -24,7 +24,7 @@ MAX_CLASSES = 20  # columns
 
 
 def sheet_rows(images: pd.DataFrame) -> pd.DataFrame:
-    """The place of every labeled image: a row per label set, more if it has several of a class.
+    """The position of each labeled image: one row per label set, more if a class has several.
 
     Args:
         images: `load.labeled_images` of one data set.
@@ -49,7 +49,7 @@ def sheet_rows(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def sheet_pages(rows: pd.DataFrame) -> "pd.Series[int]":
-    """The page of every image of `sheet_rows`: no label set is torn apart."""
+    """The page of each image of `sheet_rows`; a label set stays on one page."""
     page, num_rows, pages = 0, 0, {}
     for name, count in rows.groupby("label_set", sort=False)["row"].nunique().items():
         if num_rows and num_rows + count > ROWS_PER_PAGE:

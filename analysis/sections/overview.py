@@ -34,15 +34,14 @@ NOT_RUN = "not run yet"
 SMOKE = "smoke: shows that it runs, no result"
 CAPTION = (
     "Test accuracy in percent. Ours: the teacher after the last step, mean ± sample standard "
-    "deviation over runs, of the largest budget that has finished runs; runs that profited from "
-    "hidden labels are left out. As published: the same runs by the protocol and the statistic of "
-    "the publication, where these are known and differ. (oracle): chosen by test accuracy, no "
+    "deviation over runs of the largest budget with finished runs. Runs that used hidden labels "
+    "are excluded. As published: the same runs under the protocol and statistic of the "
+    "publication, where these are known and differ. (oracle): selected by test accuracy, not a "
     "result. Median of the last 20: of the teacher's evaluations; runs with fewer use all. "
-    "Published: mean ± deviation, or median (lowest to highest); -: no number is known; "
-    f"{KNOWN_TEXT}. Images: labeled images seen, repetitions counted, in all trainings that a run "
-    "needs. Minutes: wall-clock time of these trainings on a GPU, evaluation included, median over "
-    "runs; those on a CPU are in the CSV file. "
-    "What is marked smoke shows that it runs, and means nothing."
+    "Published: mean ± standard deviation, or median (lowest to highest); -: no known number; "
+    f"{KNOWN_TEXT}. Images: labeled images seen in all trainings that a run needs, repetitions "
+    "counted. Minutes: wall-clock time of these trainings on a GPU including evaluation, median "
+    "over runs; CPU times are in the CSV file. Rows marked smoke only show that the code runs."
 )
 
 
@@ -89,8 +88,8 @@ def overview(results: Path) -> tuple[pd.DataFrame, list[str]]:
         per headline its columns, published numbers with the prefix published_, and `OURS`:
         ours_percent and ours_sd_percent over runs; protocol_... the same by protocol and statistic
         of the publication (NaN where they do not differ or are not known; low and high with a
-        median); num_images, num_trainings and minutes (median over runs) of a run and those that
-        picked its images; hardware: "CPU", "GPU" or both. And warnings.
+        median); num_images, num_trainings and minutes (median over runs) of a run and of those that
+        selected its images; hardware: "CPU", "GPU" or both. And warnings.
 
     Raises:
         InputError: there is no result at all, or a study has runs that cannot be read.
@@ -117,7 +116,7 @@ def overview(results: Path) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame(rows).rename(columns=names), warnings
 
 
-# For people
+# Text
 
 
 def overview_text(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -204,8 +203,7 @@ def times_text(times: Sequence[float]) -> str:
 
 
 def minutes_text(row: Mapping[str, Any]) -> str:
-    """What a run took, and on which GPU; of a CPU only which, since its time is of no use
-    elsewhere."""
+    """GPU minutes and device of a run; for a CPU only the device (its times do not transfer)."""
     if math.isnan(row["minutes"]):
         return "-"
     if row["hardware"] == "CPU":

@@ -49,7 +49,7 @@ def set_means(runs: pd.DataFrame) -> Floats:
 
 
 def families(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every family of label sets against the random splits.
+    """Each family of label sets against the random splits.
 
     Args:
         runs: `of_families`.
@@ -266,11 +266,12 @@ def parts(found: Results) -> list[Part]:
             Table(
                 "prototypes",
                 "Test accuracy by family of label sets",
-                "Percent, teacher after the last step: mean over label sets of the mean over "
-                "repeats, with Student's 95% interval over label sets (over repeats if there is "
-                "one label set: then it says nothing about others). The difference to the random "
-                "splits is one of means over label sets, in points, with Welch's 95% t interval "
-                "between label sets; it needs two on each side (-: undefined).",
+                "Accuracy of the teacher after the last step, in percent: mean over label sets of "
+                "the mean over repeats, with Student's 95% interval over label sets. With only one "
+                "label set the interval is over repeats and does not extend to other label sets. "
+                "Differences to the random splits are between means over label sets, in points, "
+                "with Welch's 95% t interval. This needs two label sets on each side (-: "
+                "undefined).",
                 numbers,
                 families_text(numbers),
             )
@@ -284,9 +285,9 @@ def parts(found: Results) -> list[Part]:
                 Picture(
                     f"prototypes{end}",
                     title,
-                    "A dot is the mean of one label set over its repeats; the bar is the mean of "
-                    "the label sets and its 95% t interval (cut at 0 and 100); on the right the "
-                    f"numbers of label sets and of runs. {counts_text(block)}. {note}".strip(),
+                    "Dots: label sets, mean over repeats. Bar: mean of the label sets and its 95% "
+                    "t interval (cut off at 0 and 100). Right: numbers of label sets and of runs. "
+                    f"{counts_text(block)}. {note}".strip(),
                     lambda block=block, title=title: (  # type: ignore[misc]
                         families_figure(block, title)
                     ),
@@ -296,7 +297,7 @@ def parts(found: Results) -> list[Part]:
 
 
 def bucket_parts(found: Results) -> list[Part]:
-    """Does the choice explain the outcome?"""
+    """Accuracy by prototypicality of the labeled images."""
     runs = of_buckets(found.runs)
     if not len(runs):
         return []
@@ -305,10 +306,10 @@ def bucket_parts(found: Results) -> list[Part]:
         Table(
             "buckets",
             "Test accuracy by prototypicality",
-            "Percent, mean ± sample standard deviation over n repeats, by bucket from 0 (outliers) "
-            "to 7 (most prototypical). Rank correlation: Spearman's, between the number of a "
-            "bucket and its mean accuracy; 1: the more prototypical the better, throughout. With "
-            "so few buckets it is a description, no test.",
+            "Accuracy in percent, mean ± sample standard deviation over n repeats, by bucket from "
+            "0 (outliers) to 7 (most prototypical). Rank correlation: Spearman's between the "
+            "number of a bucket and its mean accuracy; at 1 every more prototypical bucket is "
+            "better. With so few buckets it is descriptive, not a test.",
             numbers,
             buckets_text(numbers),
         )
@@ -322,8 +323,8 @@ def bucket_parts(found: Results) -> list[Part]:
             Picture(
                 f"buckets{end}",
                 title,
-                "Dots: runs; line: mean over repeats. In the titles: Spearman's rank correlation "
-                "between the number of a bucket and its mean accuracy. "
+                "Dots: runs. Line: mean over repeats. Titles: Spearman's rank correlation between "
+                "the number of a bucket and its mean accuracy. "
                 f"{counts_text(block)}. {note}".strip(),
                 lambda block=block, title=title: buckets_figure(block, title),  # type: ignore[misc]
             )

@@ -28,7 +28,7 @@ from ..tables import (
 from .balancing_runs import of_methods
 from .class_balance import method_legend
 
-COUNTS = {"predicted_count": "all pseudo-labels", "pseudo_label_count": "those used"}
+COUNTS = {"predicted_count": "all pseudo-labels", "pseudo_label_count": "used pseudo-labels"}
 MAX_REPEATS = 4  # panels beside each other
 
 
@@ -36,7 +36,7 @@ MAX_REPEATS = 4  # panels beside each other
 
 
 def effective_classes(curves: pd.DataFrame) -> pd.DataFrame:
-    """How many classes the pseudo-labels of every run are spread over, during training.
+    """Effective number of classes of the pseudo-labels of each run during training.
 
     Args:
         curves: `load.class_curves`.
@@ -112,7 +112,7 @@ def share_figure(curves: pd.DataFrame, title: str) -> Figure:
         figure,
         title,
         "Share of each class in the pseudo-labels used since the last evaluation, images counted "
-        f"without weights; an even share is {even:.3g}%. White: none was used. {how_many(curves)}"
+        f"without weights; an even share is {even:.3g}%. White: none used. {how_many(curves)}"
         f"{more}",
     )
     drawn: list[Axes] = []
@@ -154,7 +154,7 @@ def share_figure(curves: pd.DataFrame, title: str) -> Figure:
 
 
 def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[str]) -> list[Part]:
-    """Which classes the pseudo-labels belong to."""
+    """Figures of the class distribution of the pseudo-labels."""
     made: list[Part] = []
     classes = of_methods(found.class_evaluations)
     ends = {focus.experiment: focus for focus in focuses}
@@ -171,9 +171,9 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
                 Picture(
                     f"effective_classes{end}",
                     title,
-                    f"Effective number of the {num_classes} classes: exp of the entropy of their "
-                    "shares in the pseudo-labels since the last evaluation. Mean over all runs of "
-                    "a method; band: one sample standard deviation over runs on each side. "
+                    f"Effective number of the {num_classes} classes: the exponential of the "
+                    "entropy of their shares in the pseudo-labels since the last evaluation. Mean "
+                    "over all runs of a method; band: ± one sample standard deviation over runs. "
                     f"{counts_text(block)}.",
                     lambda spread=spread, k=num_classes, title=title: (  # type: ignore[misc]
                         effective_figure(spread, k, title)
@@ -188,9 +188,9 @@ def pseudo_label_parts(found: Results, focuses: list[Focus], experiments: list[s
             Picture(
                 f"pseudo_label_shares_{focus.suffix}",
                 f"Classes of the pseudo-labels used, by method, label set {name}",
-                "Share of each class in the pseudo-labels used since the last evaluation, a row "
-                "of panels per method, a column per repeat; the color scale ends at 2.5 times the "
-                f"even share. {counts_text(rows)}.",
+                "Share of each class in the pseudo-labels used since the last evaluation. One row "
+                "of panels per method, one column per repeat. The color scale ends at 2.5 times "
+                f"the even share. {counts_text(rows)}.",
                 lambda rows=rows, name=name: share_figure(  # type: ignore[misc]
                     rows, f"Classes of the pseudo-labels used, label set {name}"
                 ),
