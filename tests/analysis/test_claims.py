@@ -580,7 +580,8 @@ def test_planted_effects_are_found(tmp_path: Path) -> None:
     assert row["runs"] == "boss-4 - fixmatch" and row["value"] == pytest.approx(25, abs=2)
     assert (row["num_label_sets"], row["num_runs"]) == (3, 6)
     assert row["remark"] == (
-        "not only the balancing differs: also batch_size, unlabeled_ratio, learning_rate, weight_decay"
+        "not only the balancing differs: "
+        "also batch_size, unlabeled_ratio, learning_rate, weight_decay"
     )
     assert one(numbers, "5b")["value"] == pytest.approx(-10, abs=0.5)  # not below 20%, but poor
     row = one(numbers, "7a")
