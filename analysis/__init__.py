@@ -1,22 +1,20 @@
 """Tables, statistics and figures from the results of a study. Never imports torch.
 
-load           store -> DataFrames, every run with the group it may be averaged in
-statistics     moments, intervals, pairs, variance components
-tables         DataFrame -> DataFrame: the numbers, and the same for human eyes
-figures        DataFrame -> Figure
-balancing      numbers, figures and page of the class balancing methods
-self_training  the same of rounds of self-training
-prototypes     the same of the choice of the labeled images
-augmentation   the same of what CTAugment learned
-choosing       candidates ranked by held-out images, without a look at test accuracies
-claims         what the publications claim, and what the runs say to it
-shortfall      when levels of accuracy were reached, which classes are in the way of 90%
-comparison     ours beside published numbers, by the settings of the runs
-comparison_page  its figures and page
-parts          what a page is made of
-report         writes all of it, in reading order
-overview       the headline numbers of all studies beside the published ones
-readme         the tables of the README, written between its marks
-saving         writes the figures, several at a time
-published/     numbers from the literature, each with its source
+load        store -> DataFrames, every run with the group it may be averaged in
+statistics  moments, intervals, pairs, variance components
+tables      DataFrame -> DataFrame: the numbers, and the same as text
+figures     DataFrame -> Figure
+sections/   one topic per file: its tables, its figures, its words
+    balancing, class_balance, pseudo_labels   algorithms that balance the classes, against FixMatch
+    prototypes, labeled_images                families of label sets, contact sheets
+    self_training                             rounds of self-training against their parents
+    augmentation                              the rates that CTAugment learned
+    tuning                                    candidates ranked by held-out images
+    shortfall                                 levels reached; classes that keep a run below 90%
+    comparison_settings, comparison, comparison_page   our runs beside published numbers
+    headlines, headline_runs, overview        the headline numbers of all studies
+claims/     catalog (what is claimed, by which rule it is tested), intervals, findings (statistics),
+            published (numbers), cases (which runs), verdicts, claims (table and section)
+page/       what a page is made of; the report in reading order; writing figures
+published/  numbers from the literature, each with its source
 """

@@ -31,6 +31,7 @@ from ..sections import (
     augmentation,
     balancing,
     comparison_page,
+    labeled_images,
     prototypes,
     self_training,
     shortfall,
@@ -178,7 +179,7 @@ def contents(
     partly = table[~table["run_id"].isin(full)]
     focuses = in_detail(choose_focuses(partly, theirs, experiments), found.runs)
     beside: list[Part] = []
-    sheets, warnings = prototypes.sheet_parts(found)
+    sheets, warnings = labeled_images.sheet_parts(found)
     for name, published in theirs.items():
         parts, more = published_parts(table, found, base, published, name)
         beside += parts

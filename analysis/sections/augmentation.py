@@ -1,7 +1,7 @@
-"""What CTAugment learned: which strengths of a distortion the network still recognizes.
+"""The rates that CTAugment learned: at which strengths the network still recognizes an image.
 
-Each parameter of an operation has bins of its level, from 0 to 1, and each bin a rate: a moving
-average of the teacher's probability of the true class on labeled images that were distorted so.
+Each parameter of an operation has bins of its level, from 0 to 1. Each bin has a rate: a moving
+average of the teacher's probability of the true class on labeled images distorted at that level.
 """
 
 from typing import Any
@@ -19,9 +19,8 @@ from .. import statistics
 from ..figures import how_many, images_axis, panels, set_title
 from ..load import GROUP, Results, augmentation_rates
 from ..page.parts import Focus, Part, Picture, Table, by_experiment
+from ..statistics import Floats
 from ..tables import number, without_constant
-
-Floats = NDArray[np.float64]
 
 # How training images are distorted (boss.augment.ctaugment): of p = rate + (1 - DECAY), those below
 # THRESHOLD times the largest of the parameter are not drawn.
@@ -35,7 +34,7 @@ PARAMETER = ["operation", "parameter"]
 
 
 def is_drawn(rates: Floats) -> NDArray[np.bool_]:
-    """Which bins training images are distorted with.
+    """Which bins are drawn for training images.
 
         p = rate + (1 - decay)        p / max p >= threshold
 
@@ -69,7 +68,7 @@ def with_titles(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def final_rates(rates: pd.DataFrame) -> pd.DataFrame:
-    """What the rates came to after the last step.
+    """The rates after the last step.
 
     Args:
         rates: `load.augmentation_rates`, at least those after the last step.
@@ -120,7 +119,7 @@ def rates_figure(rates: pd.DataFrame, title: str) -> Figure:
         figure,
         title,
         "One panel per parameter of an operation, its level from 0 to 1 in bins; color: the rate "
-        "of a bin. Line: the edge of what is drawn for training images, bins with at least "
+        "of a bin. Line: edge of the bins drawn for training images, with at least "
         f"{THRESHOLD:.0%} of the largest rate. {how_many(rates)}",
     )
     largest = float(rates["images_seen"].max())
@@ -140,7 +139,7 @@ def rates_figure(rates: pd.DataFrame, title: str) -> Figure:
         images_axis(axis, largest)
     bar = figure.colorbar(axes[0].collections[0], ax=axes, fraction=0.02, pad=0.01)
     bar.set_label("rate")
-    line = Line2D([], [], **EDGE, label="edge of what is drawn")
+    line = Line2D([], [], **EDGE, label="edge of the bins drawn")
     figure.legend(handles=[line], loc="outside lower center")
     return figure
 
@@ -179,12 +178,12 @@ def parts(
         Table(
             "augmentation_rates",
             "Rates of CTAugment after the last step",
-            "Of every parameter of an operation the mean over its bins; mean ± sample standard "
-            "deviation over n runs. A rate is a moving average of the teacher's probability of the "
-            "true class on distorted labeled images: near 1 the network recognizes them at all "
-            "strengths. In the CSV drawn_share is the share of the bins that training images are "
-            f"distorted with: those with at least {THRESHOLD:.0%} of the largest rate + "
-            f"{1 - DECAY:.2g}.",
+            "For each parameter of an operation, the mean rate over its bins: mean ± sample "
+            "standard deviation over n runs. A rate is a moving average of the teacher's "
+            "probability of the true class on distorted labeled images. Near 1 the network "
+            "recognizes them at all strengths. In the CSV, drawn_share is the share of bins drawn "
+            f"for training images: those whose rate + {1 - DECAY:.2g} is at least {THRESHOLD:.0%} "
+            "of the largest.",
             numbers,
             final_rates_text(numbers),
         )
@@ -202,10 +201,10 @@ def parts(
             Picture(
                 f"augmentation_rates{end}",
                 title,
-                "Level 0 to 1: from one end of the parameter's range to the other. x: labeled "
-                "images seen, repetitions counted. White line: the edge of what training images "
-                f"are distorted with, bins with at least {THRESHOLD:.0%} of the largest rate + "
-                f"{1 - DECAY:.2g} of their parameter. One run, n = 1.",
+                "Levels 0 to 1 span the range of the parameter. x: labeled images seen, "
+                "repetitions counted. The white line bounds the bins drawn for training images: "
+                f"those whose rate + {1 - DECAY:.2g} is at least {THRESHOLD:.0%} of the largest of "
+                "their parameter. One run, n = 1.",
                 lambda rows=rows, title=title: rates_figure(rows, title),  # type: ignore[misc]
             )
         )
@@ -213,7 +212,7 @@ def parts(
 
 
 def one_run(rates: pd.DataFrame, focus: Focus) -> str:
-    """The run that is drawn: the first of the label set and variant that are looked at, or near."""
+    """The run to draw: the first with the label set and variant of the focus, or the closest."""
     rows = rates
     if (rates["label_set"] == focus.label_set).any():
         rows = rates[rates["label_set"] == focus.label_set]

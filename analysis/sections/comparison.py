@@ -1,150 +1,37 @@
-"""Ours beside published numbers that are known by the settings of their runs, not by label set.
+"""Ours beside published numbers, paired by the settings of the runs."""
 
-A file of published/ has a row per number: columns that name settings (an empty cell: any value),
-then `NUMBERS`. A `boss.study.Comparison` says which setting runs along the axis, which are told
-apart by color and which have panels of their own.
-
-A setting is a column of the table of runs or an option of the algorithm. Wherever two values are
-compared they are texts, numbers without their spelling ("0.5" for 0.50), "" if missing.
-"""
-
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from boss.errors import InputError, choose
 from boss.study.study import Comparison
 
 from .. import statistics
 from ..load import (
-    EXPERIMENT,
-    EXPERIMENT_IF_DIFFERENT,
-    HYPERPARAMETERS,
-    ORACLE_MARK,
     Results,
-    is_missing,
-    label_set_kinds,
-    setting_text,
 )
 from ..tables import (
     column,
     number,
     plus_minus,
-    published_file,
     signed,
     signed_interval,
 )
-
-NUMBERS = ["quantity", "percent", "sd_percent", "n", "known", "source", "note"]
-QUANTITIES = ("error", "used", "wrong")
-# How well a published number is known, and its mark in a table.
-KNOWN = {"given": "", "confirmed": "'", "recalled": "?"}
-KNOWN_TEXT = (
-    "no mark: given in the documents that this project started from; ': confirmed by a second "
-    "source; ?: recalled, and not confirmed"
+from .comparison_settings import (
+    KNOWN,
+    is_number,
+    records,
+    settings_of,
+    short_names,
+    short_value,
+    shown_settings,
+    words,
 )
-# Columns of the table of runs that may be settings. Not `labels`: that is an option of FixMatch.
-PLACES = [*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT]
-ALWAYS_APART = ["budget", "num_images", "max_eval_images"]  # of runs in different panels, too
-COLUMNS = [*PLACES, "algorithm", "method", "label_set", *HYPERPARAMETERS]
-BARE = ("algorithm", "method", "augmentation", "optimizer", "schedule", "dataset", "label_set")
-LAST = ("num_labels", "labels")  # "40 labels", "hard labels"
+
+QUANTITIES = ("error", "used", "wrong")
 DIGITS = 2  # as the publications print errors
-
-
-# What is published
-
-
-def read(name: str) -> pd.DataFrame:
-    """A file of published/ by settings: those as texts, percent, sd_percent and n as numbers.
-
-    `printed` is mean ± deviation with the digits of the file.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    path = published_file(name, "quantity")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    texts = {name: [value_text(value) for value in table[name]] for name in settings_of(table)}
-    numbers = {c: pd.to_numeric(table[c]) for c in ("percent", "sd_percent", "n")}
-    printed = table["percent"].where(
-        table["sd_percent"] == "", table["percent"] + " ± " + table["sd_percent"]
-    )
-    return table.assign(**texts, **numbers, printed=printed)
-
-
-def settings_of(published: pd.DataFrame) -> list[str]:
-    """The columns of a published table that name settings."""
-    return [str(name) for name in published.columns if name not in (*NUMBERS, "printed")]
-
-
-def value_text(value: object) -> str:
-    """A value of a setting, so that equal ones are equal texts.
-
-    >>> value_text(0.50), value_text("5e-4"), value_text(True), value_text("none"), value_text(None)
-    ('0.5', '0.0005', 'True', 'none', '')
-    """
-    if is_missing(value) or value == "":
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    try:
-        return f"{float(str(value)):.12g}"
-    except ValueError:
-        return str(value)
-
-
-# What is ours
-
-
-def settings_table(runs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The named settings of every run as texts; an option goes before a column of that name."""
-    options = [json.loads(text) for text in runs["options"]]
-    known = {key for row in options for key in row}
-    table = {}
-    for name in names:
-        if name in known or name not in COLUMNS:
-            values = [row.get(name) for row in options]
-        elif name == "label_sets":
-            values = list(label_set_kinds(runs["label_set"]))
-        else:
-            values = list(runs[name])
-        table[name] = [value_text(value) for value in values]
-    return pd.DataFrame(table, index=runs.index)
-
-
-def check(comparison: Comparison, published: pd.DataFrame, runs: pd.DataFrame) -> None:
-    """Refuse a comparison that cannot be drawn.
-
-    Raises:
-        InputError: neither runs nor the published table have one of its settings, or its axis is to
-            be one of numbers and is not.
-    """
-    options = {key for text in runs["options"].unique() for key in json.loads(text)}
-    known = dict.fromkeys([*COLUMNS, *sorted(options), *settings_of(published)])
-    what = f"comparison with {comparison.published}"
-    for name in shown_settings(comparison):
-        choose(name, known, what=f"setting of the {what}:")
-    if comparison.scale == "category":
-        return
-    if len(comparison.axis) > 1:
-        raise InputError(f"the {comparison.scale} axis of the {what} must be one setting")
-    name = comparison.axis[0]
-    values = {*settings_table(runs, [name])[name], *published.get(name, [])} - {""}
-    for value in sorted(values):
-        if not is_number(value):
-            raise InputError(
-                f"{name} of the {what} must be numbers on a {comparison.scale} axis, not {value!r}"
-            )
-
-
-def shown_settings(comparison: Comparison) -> list[str]:
-    """The settings that a comparison is drawn by, in the order of the table's columns."""
-    return [*dict.fromkeys([*comparison.panels, *comparison.by, *comparison.axis])]
 
 
 def measure(found: Results, runs: pd.DataFrame) -> pd.DataFrame:
@@ -173,42 +60,11 @@ def measure(found: Results, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).dropna(subset=["percent"])
 
 
-def blocks(runs: pd.DataFrame, comparison: Comparison) -> "pd.Series[str]":
-    """What else than the settings of the comparison the runs belong to: budget, network, ...
-
-    Runs of one panel that differ in one of `PLACES` are of different blocks; what differs between
-    panels only, but for `ALWAYS_APART`, is left to the panels. Oracles are named. A block is one
-    figure.
-
-    Returns:
-        the name of the block of every run.
-    """
-    names = [name for name in PLACES if name not in shown_settings(comparison)]
-    table = settings_table(runs, [*names, *comparison.panels])
-    panel = table[[*comparison.panels]].agg("|".join, axis=1) if comparison.panels else None
-    fixed = {name for name in names if table[name].nunique() == 1}
-    varying = set(names) - fixed
-    if panel is not None:
-        varying = {
-            name
-            for name in varying
-            if name in ALWAYS_APART or table[name].groupby(panel).nunique().max() > 1
-        }
-    if table["label_sets"].str.endswith(ORACLE_MARK).any():
-        varying.add("label_sets")
-    texts = []
-    for row in records(table):
-        parts = [str(row[n]) for n in EXPERIMENT if n in fixed | varying]
-        parts += [setting_text(n, row[n] or None) for n in EXPERIMENT_IF_DIFFERENT if n in varying]
-        texts.append(", ".join(parts))
-    return pd.Series(texts, index=runs.index, dtype=object)
-
-
 # Ours beside theirs
 
 
 def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Every number of ours with the published one of the same settings, and those without one.
+    """Our numbers with the published ones of the same settings, and those without a counterpart.
 
     Args:
         ours: `measure` of the runs of one block with their settings, variant, group and label_set.
@@ -255,13 +111,8 @@ COMPARED = [
 ]
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table by the names of its columns."""
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
 def our_numbers(group: pd.DataFrame) -> dict[str, Any]:
-    """The columns of `beside` that are about the runs of one group, all of one quantity."""
+    """The columns of `beside` that describe the runs of one group, all of one quantity."""
     mean = statistics.cluster_mean(group, "percent")
     by_set = group.groupby("label_set", sort=False)["percent"].mean()
     values = by_set if len(by_set) > 1 else group["percent"]
@@ -278,10 +129,10 @@ def our_numbers(group: pd.DataFrame) -> dict[str, Any]:
 
 
 def their_numbers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of `beside` that are about a published number and the difference of ours to it.
+    """The columns of `beside` that describe a published number and our difference to it.
 
     Args:
-        ours: the columns that are about ours; empty if it was not run.
+        ours: the columns of our runs; empty if there are none.
     """
     row = {
         "published_percent": theirs["percent"],
@@ -300,7 +151,7 @@ def their_numbers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[st
 
 
 def published_summary(theirs: Mapping[str, Any]) -> statistics.Summary:
-    """A published number as the statistics want it; without a deviation it is a single value."""
+    """A published number as a `statistics.Summary`; without a deviation it is a single value."""
     has_sd = not math.isnan(theirs["sd_percent"])
     return statistics.Summary(
         theirs["percent"], theirs["sd_percent"], int(theirs["n"]) if has_sd else 1
@@ -310,10 +161,10 @@ def published_summary(theirs: Mapping[str, Any]) -> statistics.Summary:
 def fits(
     ours: Mapping[str, Any], theirs: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> list[int]:
-    """The positions of the published rows that a row of ours may stand beside.
+    """The indices of the published rows that match a row of ours.
 
-    All settings that the published row gives are to be equal; of several such rows, those that give
-    the most.
+    All settings given by the published row must be equal. Among several such rows, those that give
+    the most settings.
     """
     given = {
         i: sum(row[name] != "" for name in names)
@@ -327,10 +178,10 @@ def fits(
 def completed(
     theirs: Mapping[str, Any], ours: pd.DataFrame, comparison: Comparison
 ) -> dict[str, str]:
-    """The settings of axis and color that a published row leaves open and that ours all share.
+    """The settings of axis and color that a published row leaves open and all of ours share.
 
-    So that Pi-Model, published without an augmentation, stands in the row of our Pi-Model also
-    where we have none with that many labels. Ours are those with the settings that the row gives
+    Pi-Model, published without an augmentation, thus appears in the row of our Pi-Model even
+    where we have no run with that many labels. Ours are those with the settings that the row gives
     or, if there are none, with all but the last of these, and so on.
     """
     names = [*dict.fromkeys([*comparison.axis, *comparison.by])]
@@ -345,7 +196,7 @@ def completed(
 
 
 def in_order(table: pd.DataFrame, names: list[str], published: pd.DataFrame) -> pd.DataFrame:
-    """The rows sorted by their settings: numbers by size, texts as published, then as they come."""
+    """The rows sorted by settings: numbers by size, names as published, then in given order."""
     ranks: dict[str, list[int]] = {}
     for name in names:
         place = {value: i for i, value in enumerate(value_order(name, table, published))}
@@ -358,7 +209,7 @@ def in_order(table: pd.DataFrame, names: list[str], published: pd.DataFrame) -> 
 def places(
     numbers: pd.DataFrame, names: Sequence[str], published: pd.DataFrame
 ) -> "pd.Series[int]":
-    """The place of every row in the order of these settings, whatever the others."""
+    """The rank of each row in the order of these settings alone."""
     ordered = in_order(numbers.assign(position=range(len(numbers))), [*names], published)
     return pd.Series(range(len(ordered)), index=ordered["position"]).reindex(range(len(numbers)))
 
@@ -372,55 +223,7 @@ def value_order(name: str, table: pd.DataFrame, published: pd.DataFrame) -> list
     return values
 
 
-def is_number(text: str) -> bool:
-    """Whether the value of a setting is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-# What they are called
-
-
-def short_value(value: str) -> str:
-    """The value of a setting to be read, a fraction with four digits."""
-    return f"{float(value):.4g}" if "." in value and is_number(value) else value
-
-
-def words(name: str, value: str) -> str:
-    """A setting and its value as a person would say it.
-
-    >>> words("num_labels", "40"), words("nesterov", "False"), words("schedule", "linear")
-    ('40 labels', 'no nesterov', 'linear')
-    """
-    spoken, value = name.replace("_", " "), short_value(value)
-    if name in LAST:
-        return f"{value} labels"
-    if value in ("True", "False"):
-        return spoken if value == "True" else f"no {spoken}"
-    return value if name in BARE else f"{spoken} {value}"
-
-
-def short_names(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Each row by the first setting, and by those in which it differs from rows alike until there.
-
-    Args:
-        names: of settings; none give empty names.
-    """
-    texts: list[list[str]] = [[] for _ in range(len(table))]
-    for i, name in enumerate(names):
-        counts = pd.Series(2, index=table.index)  # the first is always named
-        if i:
-            counts = table.groupby(list(names[:i]), sort=False)[name].transform("nunique")
-        for parts, value, count in zip(texts, table[name], counts, strict=True):
-            if value and count > 1:
-                parts.append(words(name, value))
-    return [", ".join(parts) for parts in texts]
-
-
-# Where a row is drawn: panel, place along the axis, color.
+# Where a row is drawn: panel, position along the axis, color.
 DRAWN = ["panel", "category", "series", "axis_order", "series_order"]
 
 
@@ -429,8 +232,8 @@ def with_names(
 ) -> pd.DataFrame:
     """`beside` with the columns `DRAWN`.
 
-    A series of its own is what has a setting that no published number of the file has, where they
-    all name one, and that is neither on the axis nor a color or panel: "other learning rate".
+    Runs get a separate series, such as "other learning rate", if a setting that all published
+    numbers of the file give has a value that none of these has, and is not shown otherwise.
     """
     panel = [
         ", ".join(words(name, value) for name, value in row.items() if value)
@@ -508,7 +311,7 @@ def table_text(
 
 
 def axis_name(comparison: Comparison) -> str:
-    """What the axis is called."""
+    """The label of the axis."""
     if comparison.axis[0] == "algorithm" or len(comparison.axis) == 1:
         return comparison.axis[0].replace("_", " ")
     return "setting"

@@ -1,4 +1,4 @@
-"""The section that sets ours beside published numbers: a figure and tables per comparison."""
+"""The section that compares our runs with published numbers: a figure and tables each."""
 
 import math
 import textwrap
@@ -18,25 +18,19 @@ from .. import statistics
 from ..figures import GRAY, Color, color, how_many, legend_columns, set_title
 from ..load import Results
 from ..page.parts import Part, Picture, Table, slug, suffixes
-from ..sections.comparison import (
-    DRAWN,
+from ..tables import counts_text, plural, published_note
+from .comparison import DRAWN, axis_name, beside, measure, published_summary, table_text, with_names
+from .comparison_settings import (
     KNOWN_TEXT,
-    axis_name,
-    beside,
     blocks,
     check,
-    measure,
-    published_summary,
     read,
     records,
     settings_of,
     settings_table,
     shown_settings,
-    table_text,
-    with_names,
 )
-from ..sections.self_training import SAME_TEST
-from ..tables import counts_text, plural, published_note
+from .self_training import SAME_TEST
 
 QUANTITIES = {
     "error": "test error (%)",
@@ -90,8 +84,9 @@ def figure(
     set_title(
         drawn,
         title,
-        "Filled: ours, mean and 95% t interval over label sets (over repeats if there is one); "
-        f"dots: runs. Hollow: published, the interval from its deviation. {how_many(points)}{left}",
+        "Filled: ours, mean and 95% t interval over label sets (over repeats if there is only "
+        "one). Dots: runs. Hollow: published, interval from its standard deviation. "
+        f"{how_many(points)}{left}",
     )
     for i, (axis, (quantity, name)) in enumerate(zip(axes, cells, strict=True)):
         of_quantity = shown[shown["quantity"] == quantity]
@@ -215,7 +210,7 @@ def draw_curves(
 ) -> None:
     """One panel with an axis of numbers: ours joined by lines, theirs by dashes.
 
-    Ours are drawn a little aside, to the right and left in turn, so that all can be seen.
+    Ours are shifted slightly to the right and left in turn, so that they do not overlap.
     """
     setting = comparison.axis[0]
     part = part.assign(x=pd.to_numeric(part[setting])).sort_values("x", kind="stable")
@@ -343,13 +338,14 @@ def block_parts(
     fewest = int(runs["num_evaluations"].min())
     short = f" Runs with fewer than 20 evaluations (here from {fewest}) use all." * (fewest < 20)
     caption = (
-        f"Percent. {published_note(comparison.published)} Ours saw {images} labeled images, "
+        f"Percent. {published_note(comparison.published)} Our runs saw {images} labeled images, "
         "repetitions counted. Ours: error of the median of the teacher's last 20 evaluations, as "
-        f"published; last: after the last step.{short} Mean over label sets ± sample standard "
-        "deviation of their means (of one label set: over its runs). Published: mean ± deviation "
-        f"over n folds, as printed; {KNOWN_TEXT}. Difference in points with Welch's 95% interval "
-        "where both have two label sets or more; where the label sets are the same it is too wide, "
-        "as it knows nothing of pairs. -: not run, or not published."
+        f"published. Last: after the last step.{short} Mean over label sets ± sample standard "
+        "deviation of their means (with one label set: over its runs). Published: mean ± standard "
+        f"deviation over n folds, as printed; {KNOWN_TEXT}. Differences are in points, with "
+        "Welch's 95% interval where both have at least two label sets. If the label sets are the "
+        "same, the interval is too wide because it ignores the pairing. -: not run or not "
+        "published."
     )
     made: list[Part] = []
     first = comparison.panels[0] if comparison.panels else None
@@ -379,11 +375,11 @@ def block_parts(
         Picture(
             stem,
             title,
-            "Ours: error of the median of the teacher's last 20 evaluations; mean over label sets "
-            "with its 95% t interval (over repeats if there is one label set), a dot for each run. "
-            "Published: hollow, its interval from its deviation over n folds; the shape says how "
-            f"well it is known ({KNOWN_WORDS}). Intervals are cut at the edges.{dotted} Ours saw "
-            f"{images} labeled images. {counts_text(points)}.",
+            "Filled: ours, error of the median of the teacher's last 20 evaluations. Mean over "
+            "label sets with its 95% t interval (over repeats if there is only one), one dot per "
+            "run. Hollow: published, interval from the standard deviation over n folds; the shape "
+            f"shows how well it is known ({KNOWN_WORDS}). Intervals are cut off at the "
+            f"edges.{dotted} Our runs saw {images} labeled images. {counts_text(points)}.",
             lambda: figure(numbers, points, bounds, comparison, title),
         )
     )

@@ -1,7 +1,7 @@
-"""What self-training adds: every round against the runs whose networks picked its images.
+"""What self-training adds: each round against the runs whose networks selected its images.
 
-A child is a run with a parent. All differences are child minus parent, or child minus another child
-of the same parent, so they are taken within pairs.
+A child is a run with a parent. All differences are paired: child minus parent, or child minus
+another child of the same parent.
 """
 
 import textwrap
@@ -27,11 +27,11 @@ from ..tables import (
     without_constant,
 )
 
-ENOUGH = "enough"  # the stop reason of a run that got all the picks it asked for
+ENOUGH = "enough"  # stop reason of a run that got as many selected images as requested
 HONEST = {"pick_labels": "pseudo", "rank_by": "last"}
-# Runs that agree in these are tested alike, so a fully supervised one is a yardstick.
+# Runs that agree in these are tested alike and can be compared with full supervision.
 SAME_TEST = ["budget", "dataset_fingerprint", "network", "max_eval_images"]
-# A child and its twin differ in the leak only.
+# A child and its twin differ only in the leak.
 TWINS = [
     *("parent", "picks_per_class", "algorithm", "options", "network", "num_images"),
     *("max_eval_images", *HYPERPARAMETERS),
@@ -65,9 +65,9 @@ def yardsticks(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def yardstick_of(group: pd.DataFrame, full: pd.DataFrame) -> "pd.Series[float] | None":
-    """The fully supervised group that a group of runs is to be measured by, if there is one.
+    """The fully supervised group with which a group of runs is compared, if there is one.
 
-    Of several the first that saw as many images, else the first.
+    Among several, the first that saw as many images; otherwise the first.
 
     Args:
         full: `yardsticks`.
@@ -90,9 +90,9 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
         rank_by, is_oracle; num_runs and num_label_sets; over the pairs of child and parent:
         parent_percent and child_percent (mean over label sets), gain_points with low, high
         (Student's 95% interval over label sets; interval_over says over what), num_pairs, num_wins,
-        num_ties; over all runs: picks_mean, wrong_picks_percent (of all picks), num_too_few (runs
-        that did not get all they asked for) and too_few (which classes lacked images, and in how
-        many runs); full_percent, full_sd_percent, full_n: the fully supervised runs.
+        num_ties; over all runs: picks_mean (selected images), wrong_picks_percent (of them),
+        num_too_few (runs that got fewer than requested) and too_few (which classes lacked images,
+        and in how many runs); full_percent, full_sd_percent, full_n: the fully supervised runs.
     """
     table = children(runs)
     full = yardsticks(runs)
@@ -124,7 +124,7 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def started_from(child: "pd.Series[str]") -> str:
-    """The variant of its parent, as the name of a child's own variant says it.
+    """The variant of the parent.
 
     >>> started_from(pd.Series({"parent_variant": "boss-4", "variant": "boss-4 -> fixmatch +5"}))
     'boss-4'
@@ -134,7 +134,7 @@ def started_from(child: "pd.Series[str]") -> str:
 
 
 def wrong_share(group: pd.DataFrame) -> float:
-    """The share of all picks whose guessed class is wrong, in percent."""
+    """The share of all selected images whose pseudo-label is wrong, in percent."""
     total = int(group["num_picks"].sum())
     return 100 * int(group["num_wrong_picks"].sum()) / total if total else float("nan")
 
@@ -163,8 +163,8 @@ def gains_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["gain"] = column(numbers, signed, "gain_points")
     text["95% interval"] = column(numbers, signed_interval, "low", "high")
     text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
-    text["picks"] = column(numbers, number, "picks_mean")
-    text["wrong picks, %"] = column(numbers, number, "wrong_picks_percent")
+    text["selected images"] = column(numbers, number, "picks_mean")
+    text["wrong pseudo-labels, %"] = column(numbers, number, "wrong_picks_percent")
     text["runs with too few (classes)"] = column(
         numbers, lambda n, which: f"{n}: {which}" if n else "0", "num_too_few", "too_few"
     )
@@ -178,9 +178,9 @@ def gains_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def leak_effects(runs: pd.DataFrame) -> pd.DataFrame:
-    """What each leak adds: a child that may look at hidden labels minus one that may not.
+    """What each leak adds: a child that uses hidden labels minus one that does not.
 
-    Both have one parent, ask for as many picks and agree in all else.
+    Both have the same parent, number of selected images and other settings.
 
     Returns:
         per group with a leak: started_from, round, picks_per_class, leak; difference_points with
@@ -211,7 +211,7 @@ def leak_effects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def leak(child: "pd.Series[str]") -> str:
-    """What the picks of a run profited from, "" if from nothing hidden.
+    """Which hidden labels the selected images of a run used, "" if none.
 
     >>> leak(pd.Series({"pick_labels": "true", "rank_by": "last"}))
     'true labels (oracle)'
@@ -225,7 +225,7 @@ def leak_effects_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row per group."""
     text = numbers[[*GROUP]].copy()
     text["label sets"] = numbers["num_label_sets"]
-    text["what it adds"] = column(numbers, signed, "difference_points")
+    text["difference"] = column(numbers, signed, "difference_points")
     text["95% interval"] = column(numbers, signed_interval, "low", "high")
     text["wins / pairs"] = column(numbers, lambda w, n: f"{w} / {n}", "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
@@ -235,7 +235,7 @@ def leak_effects_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def kinds(table: pd.DataFrame) -> "pd.Series[str]":
-    """What the children of one parent are told apart by, but for the number of picks.
+    """What distinguishes the children of one parent, apart from the number of selected images.
 
     Args:
         table: `children`.
@@ -245,7 +245,7 @@ def kinds(table: pd.DataFrame) -> "pd.Series[str]":
 
 
 def gains_figure(table: pd.DataFrame, full: pd.DataFrame, title: str) -> Figure:
-    """Accuracy against picks per class; 0 is the parent. One panel per variant of the parents.
+    """Accuracy by selected images per class; 0 is the parent. One panel per parent variant.
 
     Args:
         table: `children` of one experiment that have their parents.
@@ -266,8 +266,8 @@ def gains_figure(table: pd.DataFrame, full: pd.DataFrame, title: str) -> Figure:
     set_title(
         figure,
         title,
-        "0: the parents, without picks. Thin: label sets, mean over repeats; thick: their mean and "
-        "its 95% t interval over label sets (over repeats if there is one), cut at 0 and 100. "
+        "0: the parents. Thin: label sets (mean over repeats). Thick: their mean and 95% t "
+        "interval over label sets (over repeats if there is only one), cut off at 0 and 100. "
         f"{unbroken(counts)}",
     )
     theirs = yardstick_of(table, full)
@@ -281,7 +281,7 @@ def gains_figure(table: pd.DataFrame, full: pd.DataFrame, title: str) -> Figure:
         axis.set_title(textwrap.fill(f"from {name}: {plural(len(rows), 'run')}", 40))
         ticks = [0, *sorted(rows["picks_per_class"].unique())]
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
-        axis.set_xlabel("picks per class")
+        axis.set_xlabel("selected images per class")
     for axis in axes[: len(panels) : across]:
         axis.set_ylabel(ACCURACY)
     handles = [
@@ -296,11 +296,11 @@ def gains_figure(table: pd.DataFrame, full: pd.DataFrame, title: str) -> Figure:
 
 
 def draw_gains(axis: Axes, rows: pd.DataFrame, position: int) -> None:
-    """Accuracy against picks per class.
+    """Draw accuracy against selected images per class.
 
     Args:
         rows: `children` of one panel and kind.
-        position: of the kind; the first has the parents and a thin line for each label set, too.
+        position: of the kind; the first also shows the parents and a thin line per label set.
     """
     points = rows
     if position == 0:
@@ -314,7 +314,7 @@ def draw_gains(axis: Axes, rows: pd.DataFrame, position: int) -> None:
         (picks, statistics.cluster_mean(part, "percent"))
         for picks, part in points.groupby("picks_per_class")
     ]
-    # A little aside, so that the intervals of several kinds can be seen.
+    # Shifted slightly, so that the intervals of several kinds do not overlap.
     x = [picks + 0.02 * position * max(rows["picks_per_class"]) for picks, _ in found]
     means = [mean.mean for _, mean in found]
     lows, highs = zip(*(mean.interval for _, mean in found), strict=True)
@@ -327,40 +327,41 @@ def draw_gains(axis: Axes, rows: pd.DataFrame, position: int) -> None:
 
 
 def parts(found: Results, experiments: list[str]) -> list[Part]:
-    """Every round against its parents, beside full supervision; what the leaks add."""
+    """Each round against its parents and full supervision; what leaks of hidden labels add."""
     table = children(found.runs)
     if not len(table):
         return []
     numbers = gains(found.runs)
     caption = (
-        "Percent, teacher after the last step. Gain: child minus its parent, the run whose network "
-        "picked its images, in points; mean over label sets of the mean over repeats, with "
-        "Student's 95% interval over label sets (over repeats if there is one label set: then it "
-        "says nothing about others); wins: pairs in which the child is better. The two accuracies "
-        "are over the same pairs. A child is a new network. Picks: mean over runs; wrong: those "
-        "whose guessed class is not the true one, of all picks (nothing was chosen by it). Runs "
-        "with too few: a class was predicted less often than picks were asked for; in brackets "
-        "in how many runs."
+        "Accuracies of the teacher after the last step, in percent. A child is a new network "
+        "trained with images selected by the network of its parent. Gain: child minus parent, in "
+        "points. It is the mean over label sets of the mean over repeats, with Student's 95% "
+        "interval over label sets. With only one label set the interval is over repeats and does "
+        "not extend to other label sets. Both accuracies are over the same pairs; wins are pairs "
+        "in which the child is better. Selected images: mean over runs. Wrong pseudo-labels: "
+        "selected images whose pseudo-label differs from the true class (evaluated only "
+        "afterwards). Runs with too few: a class was predicted less often than images were "
+        "requested (in brackets: in how many runs)."
     )
     if numbers["full_n"].any():
         caption += (
-            " Fully supervised: all training images with their labels, same network and data, mean "
-            "± sample standard deviation over n runs."
+            " Fully supervised: the same network trained with all labels, mean ± sample standard "
+            "deviation over n runs."
         )
     made: list[Part] = [
         Table("self_training", "Self-training", caption, numbers, gains_text(numbers))
     ]
     full = yardsticks(found.runs)
     for experiment, end, block in by_experiment(table.dropna(subset=["gain"]), experiments):
-        title = f"Accuracy by number of picks: {experiment}"
+        title = f"Accuracy by number of selected images: {experiment}"
         counts = plural(block["label_set"].nunique(), "label set")
         made.append(
             Picture(
                 f"self_training{end}",
                 title,
-                "0 picks: the parents. Thin lines: label sets (mean over repeats); thick: their "
-                "mean and its 95% t interval over label sets (over repeats if there is one), cut "
-                "at 0 and 100. "
+                "0: the parents. Thin lines: label sets (mean over repeats). Thick line: their "
+                "mean and 95% t interval over label sets (over repeats if there is only one), "
+                "cut off at 0 and 100. "
                 f"{plural(len(block), 'run')} and {plural(block['parent'].nunique(), 'parent')}, "
                 f"{counts}.",
                 lambda block=block, title=title: gains_figure(block, full, title),  # type: ignore[misc]
@@ -371,12 +372,13 @@ def parts(found: Results, experiments: list[str]) -> list[Part]:
         made.append(
             Table(
                 "leaks",
-                "What hidden labels would add to self-training",
-                "Percentage points: a child whose picks profit from hidden labels (an oracle) "
-                "minus the child of the same parent, with as many picks, whose picks do not. "
-                "True labels: picks keep their true classes; best on test: the network that ranks "
-                "is the best on the test set. Mean over label sets, 95% t interval over label sets "
-                "(over repeats if there is one); wins: pairs in which the oracle is better.",
+                "Effect of hidden labels on self-training",
+                "In percentage points: a child whose selection uses hidden labels (an oracle) "
+                "minus the child of the same parent with as many selected images that uses none. "
+                "True labels: selected images keep their true classes. Best on test: the network "
+                "that ranks the images is the best on the test set. Mean over label sets with its "
+                "95% t interval over label sets (over repeats if there is only one). Wins: pairs "
+                "in which the oracle is better.",
                 leaks,
                 leak_effects_text(leaks),
             )

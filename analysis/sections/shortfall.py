@@ -1,6 +1,6 @@
-"""When a level of accuracy was reached, at what cost, and which classes are in the way of 90%.
+"""When each level of accuracy was first reached, and which classes keep the run below 90%.
 
-Of the teacher, on the test images: this describes runs, nothing is chosen by it.
+Accuracies are the teacher's on the test images. They describe runs and select none.
 """
 
 import math
@@ -15,18 +15,18 @@ from ..tables import column, interval, number, without_constant
 
 LEVELS = (50, 60, 70, 80, 90, 95)  # percent
 TARGET = 90  # percent
-LOW = 50  # percent: a class below it at the end is in the way
+LOW = 50  # percent: a class below this at the end keeps the run below the target
 MAX_CLASSES = 5  # named per run
 
 
 def reached(found: Results) -> pd.DataFrame:
-    """When each group of runs came to each of `LEVELS` for the first time.
+    """When each group of runs first reached each of `LEVELS`.
 
     Returns:
-        per group and level that any of its runs reached (no row if there is none): num_runs,
-        num_reached; medians over the runs that did: images_seen, share (of the training, in [0, 1])
-        and minutes. Minutes are share x those of the whole run, evaluations included, after those
-        of the runs that it started from: steps take the same time throughout.
+        one row per group and level that any of its runs reached: num_runs, num_reached, and
+        medians over the runs that reached it: images_seen, share (of the training, in [0, 1]) and
+        minutes. Minutes assume that all steps of a run take equally long; evaluations and the runs
+        from which it started are included.
     """
     runs = found.runs.set_index("run_id")
     whole = pd.Series(chain_seconds(found.runs)) / 60
@@ -81,16 +81,16 @@ def reached_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_the_way(found: Results) -> pd.DataFrame:
-    """What keeps each run from the target, by class.
+    """How much each class lowers the accuracy of each run.
 
     With K classes of equally many test images, a class at accuracy a costs (1 - a) / K of the
     accuracy, so these add up to the whole error.
 
     Returns:
         per run and class: class_index, class_name, percent after the last step; points_lost;
-        low_since_images: the labeled images seen at the first evaluation from which on the class
-        stayed below `LOW`, 0 if it never was above (NaN: it is above at the end); and of the run
-        accuracy_percent, missing_points (of `TARGET`, 0 if it is reached).
+        low_since_images: labeled images seen at the first evaluation after which the class stayed
+        below `LOW` (0: it was never above; NaN: it is above at the end). For the run:
+        accuracy_percent and missing_points (distance to `TARGET`, 0 if it is reached).
     """
     curves = class_curves(found)
     curves = curves.assign(run_id=curves["run_id"].astype(str))
@@ -129,7 +129,7 @@ def in_the_way(found: Results) -> pd.DataFrame:
 
 
 def in_the_way_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: the classes that cost the most, and since when."""
+    """One row per run: its costliest classes, and since when they have been low."""
     low = numbers[numbers["low_since_images"].notna()]
     low = low.sort_values("points_lost", ascending=False, kind="stable")
     columns = ["run_id", "class_name", "percent", "points_lost", "low_since_images"]
@@ -144,7 +144,7 @@ def in_the_way_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["accuracy, %"] = column(runs, number, "accuracy_percent")
     text[f"points to {TARGET}"] = column(runs, number, "missing_points")
     text[f"classes below {LOW}%"] = [len(of_run) for of_run in found]
-    text["which, and since when"] = [
+    text["which classes, and since when"] = [
         "; ".join([*of_run[:MAX_CLASSES], *[f"and {len(of_run) - MAX_CLASSES} more"] * more]) or "-"
         for of_run in found
         for more in [len(of_run) > MAX_CLASSES]
@@ -153,14 +153,14 @@ def in_the_way_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def frequent(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Which classes are in the way most often.
+    """Which classes most often keep runs below the target.
 
     Args:
         numbers: `in_the_way`.
 
     Returns:
         per group and class: num_runs, num_low (runs that end with it below `LOW`), and points_lost,
-        its mean over label sets with low, high (Student's 95% interval over label sets, cut at 0).
+        the mean over label sets with low, high (Student's 95% interval over label sets, cut at 0).
     """
     rows = []
     names = [*GROUP, "class_index", "class_name"]
@@ -198,10 +198,11 @@ def parts(found: Results) -> list[Part]:
             Table(
                 "levels",
                 "When a level of accuracy was first reached",
-                "By the teacher at an evaluation, on the test images: it may have fallen below "
-                "again. Medians over the runs that reached it: labeled images seen, share of the "
-                "training, minutes on the device of section Settings, those of the runs that it "
-                "started from included. Nothing was stopped or chosen by this.",
+                "First evaluation at which the teacher reached the level on the test images. Its "
+                "accuracy may have fallen below it afterwards. Values are medians over the runs "
+                "that reached the level: labeled images seen, share of the training, and minutes "
+                "on the device given in section Settings. Minutes include the runs from which a "
+                "run started. No run was stopped or selected by these accuracies.",
                 levels,
                 reached_text(levels),
             )
@@ -211,18 +212,19 @@ def parts(found: Results) -> list[Part]:
     made += [
         Table(
             "in_the_way",
-            f"What is in the way of {TARGET}%",
-            f"Per run: the classes that end below {LOW}%, the costliest first, at most "
-            f"{MAX_CLASSES}. In brackets: the points of accuracy that the class costs, and the "
-            "labeled images seen at the evaluation from which on it stayed below.",
+            f"Which classes keep the run below {TARGET}%",
+            f"For each run, the classes that end below {LOW}%, costliest first (at most "
+            f"{MAX_CLASSES}). In brackets: points of accuracy lost to the class, and labeled "
+            "images seen when it last fell below that level.",
             classes,
             in_the_way_text(classes),
         ),
         Table(
             "in_the_way_by_class",
-            "Which classes are in the way most often",
-            "Points of accuracy that a class costs: mean over label sets of the mean over repeats, "
-            "with Student's 95% interval over label sets (over repeats if there is one), cut at 0.",
+            "Classes that cost the most accuracy",
+            "Points of accuracy lost to each class: the mean over label sets of the mean over "
+            "repeats. The 95% interval is Student's over label sets (over repeats if there is only "
+            "one label set), cut off at 0.",
             often,
             frequent_text(often),
         ),

@@ -1,13 +1,13 @@
-"""Which variant to choose, by training images that were held out: no test accuracy is shown here.
+"""Selection of a variant by held-out training images; no test accuracy is used.
 
-A candidate is what was trained alike: settings, rounds of self-training and where they started,
-over kinds of label sets. Candidates are compared over pairs of runs with the same label set and
-repeat, each with the reference: the candidate that was tried on the most of these, of several the
-one from which the others differ least. In a study that changes one thing at a time, that is the
-recipe which it starts from.
+A candidate is a group of runs with the same settings, rounds of self-training and starting points,
+over any label sets. Each candidate is compared with the reference over pairs of runs with the same
+label set and repeat. The reference is the candidate tried on the most of these; among several, the
+one from which the others differ least. In a study that changes one setting at a time this is its
+base recipe.
 
-Beside the held-out accuracy stand two signals that need no label at all, and how well they would
-have chosen in its place.
+Two signals that need no labels are reported beside the held-out accuracy, with how well they would
+have selected in its place.
 """
 
 import json
@@ -34,12 +34,12 @@ from ..tables import (
     wins,
 )
 
-# Candidates are compared only within runs that agree in these.
+# Candidates are compared only among runs that agree in these.
 CONTEXT = ["budget", "dataset_fingerprint", "num_validation", "label_set_size", "max_eval_images"]
 HELD_OUT = "held_out_percent"
-# In which candidates may differ, beside the options of the algorithm.
+# Settings in which candidates may differ, besides the options of the algorithm.
 CHANGED = ("algorithm", "network", "num_images", *HYPERPARAMETERS)
-SMOKE = "Smoke runs: they show that it works, and nothing can be chosen by them. "
+SMOKE = "Smoke runs only show that the code works; do not select by them. "
 SIGNALS = {
     "used_percent": "pseudo-labels used, %",
     "num_predicted_classes": "classes predicted",
@@ -47,7 +47,7 @@ SIGNALS = {
 
 
 def scores(found: Results) -> pd.DataFrame:
-    """What can be known of a run without a test image, of those that held images out.
+    """What is known of each run with held-out images without any test image.
 
     Returns:
         one row per run, its columns as in `found.runs` and:
@@ -88,8 +88,8 @@ def scores(found: Results) -> pd.DataFrame:
 def reference_of(table: pd.DataFrame) -> str:
     """The candidate that was tried on the most label sets and repeats.
 
-    Of several the one with the fewest rounds; of these the one whose settings differ least from
-    those of all others together: where each candidate changes one thing, what they change it in.
+    Among several, the one with the fewest rounds; among those, the one whose settings differ least
+    from the others in total.
 
     Args:
         table: `scores` of one context.
@@ -111,7 +111,7 @@ def reference_of(table: pd.DataFrame) -> str:
 
 
 def candidates(table: pd.DataFrame) -> pd.DataFrame:
-    """Every candidate against the reference, the best first.
+    """Each candidate against the reference, best first.
 
     Args:
         table: `scores` of one context.
@@ -181,7 +181,7 @@ def candidates_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def signals(table: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """Would a signal without labels have chosen the same?
+    """How well label-free signals agree with the held-out accuracy.
 
     Args:
         table: `scores` of one context. numbers: `candidates` of it.
@@ -229,7 +229,7 @@ def signals_text(numbers: pd.DataFrame) -> pd.DataFrame:
         signed(value, 2) for value in numbers["within_label_sets"]
     ]
     text["label sets"] = numbers["num_label_sets"]
-    text["its choice"] = numbers["its_choice"].replace("", "-")
+    text["best candidate by it"] = numbers["its_choice"].replace("", "-")
     return text
 
 
@@ -263,7 +263,7 @@ def differences_figure(table: pd.DataFrame, numbers: pd.DataFrame, title: str) -
     axis.set_yticks(range(len(shown)), texts)
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.grid(visible=False, axis="y")
-    axis.set_xlabel(textwrap.fill("held-out accuracy minus the reference's (points)", 55))
+    axis.set_xlabel(textwrap.fill("difference in held-out accuracy to the reference (points)", 55))
     return figure
 
 
@@ -280,23 +280,24 @@ def parts(found: Results) -> list[Part]:
         numbers = candidates(block)
         num_images = int(block["num_validation"].iloc[0])
         most = block["max_eval_images"].iloc[0]
-        cut = "" if pd.isna(most) else f" (of these the first {most:,} at most)"
+        cut = "" if pd.isna(most) else f" (at most the first {most:,} of them)"
         smoke = SMOKE if block["budget"].iloc[0] == BUDGETS[0] else ""
         title = f"Candidates by held-out images: {block['experiment'].iloc[0]}"
         made += [
             Table(
                 f"choosing{end}",
                 "Candidates by held-out images",
-                f"{smoke}Accuracy on the training images held out{cut}, {num_images:,} less those "
-                "that are labeled, of the teacher after the last step; the mean over label sets of "
-                "the mean over repeats, to be compared only between candidates that were tried on "
-                "the same. The labels of these images are what choosing here costs. Difference: "
-                "over pairs of runs with the same label set and repeat, ordered by it; intervals "
-                "are Student's 95%, over label sets (over repeats if there is one). The highest "
-                "of many is also the luckiest: its lead shrinks on other label sets, which is why "
-                "results are reported on others. Pseudo-labels used and the effective number of "
-                "classes predicted (exp of the entropy) need no label. Minutes of a run, median, "
-                "with those of the runs it started from, on the device of section Settings.",
+                f"{smoke}Accuracy of the teacher after the last step on {num_images:,} held-out "
+                f"training images{cut}, without those that are labeled. Mean over label sets of "
+                "the mean over repeats; compare only candidates tried on the same label sets. "
+                "Selection here uses the labels of the held-out images. Differences are over pairs "
+                "of runs with the same label set and repeat; rows are sorted by them. Intervals "
+                "are Student's 95% over label sets (over repeats if there is only one). The best "
+                "of many candidates is partly lucky, so its lead shrinks on new label sets; final "
+                "results are therefore reported on other label sets. The share of pseudo-labels "
+                "used and the effective number of predicted classes (exponential of the entropy) "
+                "need no labels. Minutes: median over runs, including the runs from which they "
+                "started, on the device given in section Settings.",
                 numbers,
                 candidates_text(numbers),
             )
@@ -306,8 +307,8 @@ def parts(found: Results) -> list[Part]:
                 Picture(
                     f"choosing{end}",
                     title,
-                    "Held-out accuracy minus that of the reference, by label set and in the mean. "
-                    f"{plural(len(block), 'run')}.",
+                    "Difference in held-out accuracy to the reference, by label set and on "
+                    f"average. {plural(len(block), 'run')}.",
                     lambda block=block, numbers=numbers, title=title: (  # type: ignore[misc]
                         differences_figure(block, numbers, title)
                     ),
@@ -317,10 +318,10 @@ def parts(found: Results) -> list[Part]:
         made.append(
             Table(
                 f"choosing_without_labels{end}",
-                "Would a signal without labels have chosen the same?",
-                "Spearman's rank correlation of a signal with the held-out accuracy: over the "
-                "means of candidates, and over the runs of one label set (mean over the label "
-                "sets with three runs or more). 1: the same order, 0: no relation.",
+                "Agreement of label-free signals with held-out accuracy",
+                "Spearman's rank correlation between a signal and the held-out accuracy: over the "
+                "means of candidates, and over the runs of a label set (mean over label sets with "
+                "at least three runs). 1: same order; 0: no relation.",
                 found_signals,
                 signals_text(found_signals),
             )
@@ -329,5 +330,5 @@ def parts(found: Results) -> list[Part]:
 
 
 def _is_a_choice(block: pd.DataFrame) -> bool:
-    """Whether two candidates met on a label set and repeat."""
+    """Whether two candidates share a label set and repeat."""
     return bool(block.groupby(PAIR_KEYS)["candidate"].nunique().gt(1).any())

@@ -119,11 +119,6 @@ def _parser() -> argparse.ArgumentParser:
         "study", nargs="?", metavar="STUDY",
         help="(default: all with results, and published numbers beside ours in results/overview)",
     )  # fmt: skip
-    command.add_argument(
-        "--fill", type=Path, metavar="FILE.md",
-        help="also replace what stands in this page between <!-- results: NAME --> and <!-- end of"
-        " results --> by tables of these results",
-    )  # fmt: skip
     _results_argument(command)
 
     command = commands.add_parser("publish", help="add finished runs to results/reference")
@@ -603,9 +598,6 @@ def _report(arguments: argparse.Namespace) -> int:
             print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
         for path in written.paths:
             print(path)
-    if arguments.fill is not None:
-        names = _import_analysis("readme").fill(arguments.fill, arguments.results)
-        print(f"{arguments.fill}: {', '.join(names)}")
     return 0
 
 

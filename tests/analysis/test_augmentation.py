@@ -59,14 +59,6 @@ def test_final_rates_by_hand() -> None:
     assert text.to_dict("records") == [{"variant": "fixmatch", "n": "2", "rotate": "0.70 ± 0.07"}]
 
 
-def test_parameters_have_names_of_their_own() -> None:
-    second = rates({"r": [[1.0, 0.5]]}, "rescale").assign(parameter=1)
-    table = pd.concat([rates({"r": [[1.0, 1.0]]}, "rescale"), second, rates({"r": [[0.5]]})])
-    text = augmentation.final_rates_text(augmentation.final_rates(table))
-    assert list(text.columns) == ["variant", "n", "rescale (1)", "rescale (2)", "rotate"]
-    assert list(text.iloc[0, 2:]) == ["1.00 ± -", "0.75 ± -", "0.50 ± -"]
-
-
 def test_the_figure_shows_rates_and_the_edge_of_what_is_drawn() -> None:
     # At step 1 both bins are drawn, at step 2 only the lower one.
     figure = augmentation.rates_figure(rates({"r": [[1.0, 0.9], [0.9, 0.4]]}), "t")
@@ -116,18 +108,6 @@ def test_the_section(folder: Path) -> None:
     assert len(names) == sum(map(len, BINS.values())) + 1  # and the scale
     [row] = made[0].text.to_dict("records")
     assert row["n"] == "2"
-
-
-def test_the_focus_chooses_the_run_that_is_drawn() -> None:
-    table = pd.concat(
-        [
-            rates({name: [[1.0]]}).assign(label_set=label_set, variant=variant)
-            for name, label_set, variant in (("r", "a", "v"), ("s", "b", "v"), ("t", "b", "w"))
-        ]
-    )
-    assert augmentation.one_run(table, Focus("e", "w", "b", "")) == "t"
-    assert augmentation.one_run(table, Focus("e", "other", "b", "")) == "s"
-    assert augmentation.one_run(table, Focus("e", "w", "c", "")) == "r"
 
 
 def test_without_rates_there_is_no_section(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis import load
-from analysis.page.parts import Focus
-from analysis.sections import balancing
+from analysis.sections import balancing, balancing_runs, class_balance, pseudo_labels
 from tests.analysis.data import boss_study, make_run, method_run, rows, run_rows, write_store
 
 # Label set a: means 55 and 65, b: 42 and 47.5; repeat 1 of b has no partner.
@@ -100,29 +99,29 @@ def test_supervised_runs_and_rounds_are_no_methods() -> None:
     other = RUNS.assign(variant="supervised", method="supervised")
     child = RUNS.assign(variant="boss-4 -> fixmatch +5", method="fixmatch", round=1)
     runs = pd.concat([other, RUNS, child])
-    assert set(balancing.of_methods(runs)["variant"]) == {"fixmatch", "boss-4"}
+    assert set(balancing_runs.of_methods(runs)["variant"]) == {"fixmatch", "boss-4"}
     # Nothing to compare.
     alone = pd.concat([other, RUNS[RUNS["variant"] == "fixmatch"], child])
-    assert balancing.of_methods(alone).empty
-    assert balancing.baseline_of(child[child["round"] == 0]) == ""
+    assert balancing_runs.of_methods(alone).empty
+    assert balancing_runs.baseline_of(child[child["round"] == 0]) == ""
 
 
 def test_flexmatch_and_freematch_are_methods_and_others_are_not() -> None:
     others = ("flexmatch", "freematch", "pi_model", "mixmatch", "uda", "pseudo_label", "bossy")
     alone = RUNS[RUNS["variant"] == "fixmatch"]
     more = [alone.assign(variant=name, method=name) for name in others]
-    runs = balancing.of_methods(pd.concat([RUNS, *more]))
+    runs = balancing_runs.of_methods(pd.concat([RUNS, *more]))
     assert set(runs["variant"]) == {"fixmatch", "boss-4", "flexmatch", "freematch"}
     differences = balancing.difference(runs)
     assert set(differences["variant"]) == {"boss-4", "flexmatch", "freematch"}
     # FixMatch beside algorithms without a rule for classes is no study of balancing.
-    assert balancing.of_methods(pd.concat([alone, *more[2:]])).empty
+    assert balancing_runs.of_methods(pd.concat([alone, *more[2:]])).empty
 
 
 def test_class_measures_by_hand() -> None:
     # Mean 50, squared deviations 1600 + 400 + 2500 + 100 = 4600, over 3. The limits do not count.
     table = classes({"a": [10, 30, 100, 60], "b": [20, 50, 20, 50]})
-    measures = balancing.class_measures(table).set_index("label_set")
+    measures = class_balance.class_measures(table).set_index("label_set")
     assert measures.loc["a", "sd_over_classes"] == pytest.approx(math.sqrt(4600 / 3))
     names = ["lowest_class", "num_failed", "num_poor"]
     assert measures.loc["a", names].tolist() == [10, 1, 2]
@@ -137,8 +136,8 @@ def test_class_balance_by_hand() -> None:
             classes({"a": [40, 90], "b": [80, 30]}, "boss-4"),
         ]
     )
-    numbers = balancing.class_balance(balancing.class_measures(table))
-    assert list(numbers["measure"]) == [m for m in balancing.MEASURES for _ in range(2)]
+    numbers = class_balance.class_balance(class_balance.class_measures(table))
+    assert list(numbers["measure"]) == [m for m in class_balance.MEASURES for _ in range(2)]
     lowest = numbers[numbers["measure"] == "lowest_class"].set_index("variant")
     assert list(lowest["mean"]) == [15, 35]
     assert lowest.loc["fixmatch", "high"] == pytest.approx(15 + 12.706205 * 5)
@@ -147,7 +146,7 @@ def test_class_balance_by_hand() -> None:
     assert list(lowest["num_pairs"]) == [0, 2]
     failed = numbers[numbers["measure"] == "num_failed"].set_index("variant")
     assert list(failed["mean"]) == [0.5, 0]
-    text = balancing.class_balance_text(numbers)
+    text = class_balance.class_balance_text(numbers)
     assert list(text["difference to fixmatch"][:2]) == ["-", "-14.1"]
     assert text["pairs"].tolist() == ["-", "2"] * 4
 
@@ -167,7 +166,7 @@ def test_effective_classes_by_hand() -> None:
             "pseudo_label_count": [12, 4, 0, 0],
         }
     )
-    table = balancing.effective_classes(curves)
+    table = pseudo_labels.effective_classes(curves)
     assert list(table["images_seen"]) == [10, 20]
     assert list(table["predicted_count"]) == pytest.approx([2, 1])
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
@@ -189,31 +188,13 @@ def test_the_difference_figure_shows_label_sets_and_their_mean() -> None:
 
 def test_the_class_figure_sorts_within_runs() -> None:
     # Sorted 10, 90 and 20, 80: means 15 and 85; classes in their order would give 45 and 55.
-    figure = balancing.class_figure(classes({"a": [10, 90], "b": [80, 20]}), "t")
+    figure = class_balance.class_figure(classes({"a": [10, 90], "b": [80, 20]}), "t")
     left, right = figure.axes
     line = right.get_lines()[0]
     assert list(line.get_xdata()) == [1, 2]
     assert list(line.get_ydata()) == [15, 85]
     dots = next(line for line in left.get_lines() if line.get_marker() == "o")
     assert sorted(dots.get_ydata()) == [10, 20, 80, 90]
-
-
-def test_the_effective_figure_averages_over_runs() -> None:
-    table = pd.DataFrame(
-        {
-            "experiment": "e",
-            "variant": ["fixmatch", "fixmatch", "boss-4"],
-            "run_id": ["r", "s", "t"],
-            "label_set": "a",
-            "repeat": [0, 1, 0],
-            "images_seen": 10,
-            "predicted_count": [4.0, 6.0, 9.0],
-            "pseudo_label_count": [2.0, math.nan, 3.0],
-        }
-    )
-    predicted, used = balancing.effective_figure(table, 10, "t").axes
-    assert [line.get_ydata()[0] for line in predicted.get_lines()[1:]] == [5, 9]
-    assert [line.get_ydata()[0] for line in used.get_lines()[1:]] == [2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -226,8 +207,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> load.Results:
 
 
 def test_curves_of_the_store_keep_the_order_of_the_methods(found: load.Results) -> None:
-    curves = balancing.of_methods(load.class_curves(found))
-    table = balancing.effective_classes(curves)
+    curves = balancing_runs.of_methods(load.class_curves(found))
+    table = pseudo_labels.effective_classes(curves)
     assert list(table["variant"].drop_duplicates()) == ["fixmatch", "boss-1", "boss-4"]
     run = method_run(1, "fixmatch:1@10", repeat=2)
     _, tables = rows(run)
@@ -239,26 +220,6 @@ def test_curves_of_the_store_keep_the_order_of_the_methods(found: load.Results) 
     shares = np.array(counts) / sum(counts)
     mine = table[table["run_id"] == run.id].sort_values("images_seen").iloc[-1]
     assert mine["predicted_count"] == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-
-
-def test_shares_of_the_focus_are_drawn_for_every_method(found: load.Results) -> None:
-    table = load.metrics(found)
-    experiments = list(table["experiment"].unique())
-    experiment = next(name for name in experiments if "fixmatch label sets" in name)
-    focus = Focus(experiment, "boss-4", "fixmatch:1@10", "focus")
-    made = {part.name: part for part in balancing.parts(found, table, [focus], experiments)}
-    assert {"balancing", "balancing_difference", "class_balance"} <= set(made)
-    figure = made["pseudo_label_shares_focus"].draw()
-    panels = [axis for axis in figure.axes if axis.collections]
-    labels = [axis.get_ylabel() for axis in figure.axes]
-    assert [label for label in labels if label not in ("", "share (%)")] == [
-        "fixmatch",
-        "boss-1",
-        "boss-4",
-    ]
-    assert len(panels) == 3 * 3 + 1  # and the scale
-    mesh = figure.axes[3].collections[0].get_array()
-    assert list(np.nansum(mesh, axis=0)) == pytest.approx([100] * 12)
 
 
 def test_no_section_without_methods_to_compare(tmp_path: Path) -> None:

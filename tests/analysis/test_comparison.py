@@ -1,22 +1,19 @@
 """Ours beside published numbers by settings: every number by hand, every rule of matching."""
 
 import dataclasses
-import hashlib
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from analysis import load, tables
 from analysis.page.parts import Picture, Table
-from analysis.page.report import report
-from analysis.sections import comparison as c
+from analysis.sections import comparison as compare
 from analysis.sections import comparison_page as page
+from analysis.sections import comparison_settings
 from boss.errors import InputError
 from boss.study.run import Run
 from boss.study.study import Comparison
@@ -45,9 +42,11 @@ CELLS = [
 
 
 def test_the_main_tables_are_those_of_the_reference() -> None:
-    table = pd.concat([c.read(TABLE_2), c.read("fixmatch_stl10.csv")])
+    table = pd.concat(
+        [comparison_settings.read(TABLE_2), comparison_settings.read("fixmatch_stl10.csv")]
+    )
     keys = ["dataset", "num_labels", "algorithm", "augmentation"]
-    found = {tuple(row[k] for k in keys): row for row in c.records(table)}
+    found = {tuple(row[k] for k in keys): row for row in comparison_settings.records(table)}
     assert len(found) == len(table)
     count = 0
     for line in PRINTED.strip().splitlines():
@@ -72,10 +71,10 @@ def test_the_main_tables_are_those_of_the_reference() -> None:
 
 
 def test_the_ablations_are_those_of_the_reference() -> None:
-    threshold = c.read("ablation_threshold.csv")
+    threshold = comparison_settings.read("ablation_threshold.csv")
     rows = {
         name: threshold[threshold["quantity"] == name].set_index("threshold")
-        for name in c.QUANTITIES
+        for name in compare.QUANTITIES
     }
     order = ["0.25", "0.5", "0.75", "0.85", "0.9", "0.95", "0.97", "0.99"]
     printed = {
@@ -85,15 +84,15 @@ def test_the_ablations_are_those_of_the_reference() -> None:
     }
     for name, values in printed.items():
         assert list(rows[name].loc[order, "percent"]) == values
-    known = {name: "".join(rows[name].loc[order, "known"].str[0]) for name in c.QUANTITIES}
+    known = {name: "".join(rows[name].loc[order, "known"].str[0]) for name in compare.QUANTITIES}
     assert known == {"error": "crrrrgcc", "used": "crrrrcrc", "wrong": "crrrrcrc"}
     assert rows["error"].loc["0.85", "note"] == rows["error"].loc["0.95", "note"] != ""
     assert set(threshold["labels"]) == {"hard"}
 
-    optimizer = c.read("ablation_optimizer.csv")
+    optimizer = comparison_settings.read("ablation_optimizer.csv")
     names = ["optimizer", "nesterov", "momentum", "beta2", "learning_rate", "schedule"]
     names += ["final_learning_rate"]
-    by = {tuple(row[name] for name in names): row for row in c.records(optimizer)}
+    by = {tuple(row[name] for name in names): row for row in comparison_settings.records(optimizer)}
     sgd = {
         ("True", "0.9", "0.03"): 4.84, ("False", "0.9", "0.03"): 4.86, ("", "0.999", "0.03"): 84.33,
         ("", "0.99", "0.03"): 21.97, ("", "0.5", "0.03"): 5.79, ("", "0.25", "0.03"): 6.42,
@@ -118,26 +117,32 @@ def test_the_ablations_are_those_of_the_reference() -> None:
     assert [row["percent"] for row in by.values() if row["known"] == "given"] == [4.84]
 
     for name in ("ablation_cutout.csv", "ablation_augmentation.csv"):
-        errors = c.read(name).set_index("augmentation")["percent"].to_dict()
+        errors = comparison_settings.read(name).set_index("augmentation")["percent"].to_dict()
         assert errors == {"ctaugment": 4.84, "cutout": 6.15, "ctaugment-without-cutout": 6.15}
-    views = c.read("ablation_weak_strong.csv").set_index(["label_view", "prediction_view"])
+    views = comparison_settings.read("ablation_weak_strong.csv").set_index(
+        ["label_view", "prediction_view"]
+    )
     assert views.loc[("weak", "weak"), ["percent", "known"]].tolist() == [88, "confirmed"]
     assert "45%" in views.loc[("weak", "weak"), "note"]
     assert views.loc[("weak", "strong"), "percent"] == 4.84
     assert views["percent"].isna().sum() == 2
-    assert c.read("ablation_unlabeled_ratio.csv")["unlabeled_ratio"].tolist() == ["7"]
-    assert c.read("ablation_weight_decay.csv")["weight_decay"].tolist() == ["0.0005"]
+    assert comparison_settings.read("ablation_unlabeled_ratio.csv")["unlabeled_ratio"].tolist() == [
+        "7"
+    ]
+    assert comparison_settings.read("ablation_weight_decay.csv")["weight_decay"].tolist() == [
+        "0.0005"
+    ]
 
 
 def test_published_files_by_settings_are_complete() -> None:
     files = [*tables.PUBLISHED.glob("ablation_*.csv"), *tables.PUBLISHED.glob("fixmatch_*.csv")]
     assert len(files) == 9
     for path in files:
-        table = c.read(path.name)
-        assert set(table["known"]) <= set(c.KNOWN) <= set(page.MARKERS)
-        assert set(table["quantity"]) <= set(c.QUANTITIES)
+        table = comparison_settings.read(path.name)
+        assert set(table["known"]) <= set(comparison_settings.KNOWN) <= set(page.MARKERS)
+        assert set(table["quantity"]) <= set(compare.QUANTITIES)
         assert (table["source"] != "").all()
-        assert not table.duplicated([*c.settings_of(table), "quantity"]).any()
+        assert not table.duplicated([*comparison_settings.settings_of(table), "quantity"]).any()
         assert (table["percent"].notna() | (table["note"] != "")).all()
         assert "67,108,864" in tables.published_note(path.name)
         if path.name.startswith("ablation_"):
@@ -145,18 +150,24 @@ def test_published_files_by_settings_are_complete() -> None:
             assert set(table["num_labels"]) == {"250"}
             assert set(table.loc[table["percent"] == 4.84, "known"]) == {"given"}
             assert table["n"].dropna().eq(1).all()
-    assert c.read(TABLE_2)["printed"][0] == "54.26 ± 3.97"
-    assert c.read("ablation_threshold.csv")["printed"][0] == "6.40"  # not 6.4
+    assert comparison_settings.read(TABLE_2)["printed"][0] == "54.26 ± 3.97"
+    assert comparison_settings.read("ablation_threshold.csv")["printed"][0] == "6.40"  # not 6.4
     with pytest.raises(
         InputError, match=r"unknown published table 'empirical.*' ?: choose from abl"
     ):
-        c.read("empirical_perspectives_table1.csv")
+        comparison_settings.read("empirical_perspectives_table1.csv")
 
 
 def test_values_are_compared_as_texts() -> None:
-    texts = [c.value_text(v) for v in (0.50, "0.5", 5e-4, "0.00050", 10_000, "1e4", True, np.True_)]
+    texts = [
+        comparison_settings.value_text(v)
+        for v in (0.50, "0.5", 5e-4, "0.00050", 10_000, "1e4", True, np.True_)
+    ]
     assert texts == ["0.5", "0.5", "0.0005", "0.0005", "10000", "10000", "True", "True"]
-    assert [c.value_text(v) for v in ("none", None, math.nan, pd.NA, "")] == ["none", *[""] * 4]
+    assert [comparison_settings.value_text(v) for v in ("none", None, math.nan, pd.NA, "")] == [
+        "none",
+        *[""] * 4,
+    ]
 
 
 # Which numbers stand beside which
@@ -195,14 +206,14 @@ def ours(values: dict[tuple[str, str, str, int], float], quantity: str = "error"
 def rows_of(table: pd.DataFrame, **settings: str) -> list[dict[str, object]]:
     for name, value in settings.items():
         table = table[table[name] == value]
-    return c.records(table)
+    return comparison_settings.records(table)
 
 
 def test_means_and_differences_by_hand() -> None:
     # Label set a: 6 and 8 (mean 7), b: 9: mean 8, sd sqrt(2), n = 2. Published 5 +- 1, n = 5.
     values = {("fixmatch", "ctaugment", "a", 0): 6.0, ("fixmatch", "ctaugment", "a", 1): 8.0}
     values |= {("fixmatch", "ctaugment", "b", 0): 9.0}
-    table = c.beside(ours(values), PUBLISHED, ALGORITHMS)
+    table = compare.beside(ours(values), PUBLISHED, ALGORITHMS)
     [row] = rows_of(table, augmentation="ctaugment", quantity="error")
     assert (row["num_runs"], row["num_label_sets"]) == (3, 2)
     assert row["ours_percent"] == pytest.approx(8)
@@ -220,7 +231,7 @@ def test_means_and_differences_by_hand() -> None:
 
 def test_one_label_set_has_a_deviation_over_runs_but_no_interval_of_the_difference() -> None:
     values = {("fixmatch", "ctaugment", "a", i): 6.0 + 2 * i for i in range(2)}
-    [row] = rows_of(c.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="ctaugment",
+    [row] = rows_of(compare.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="ctaugment",
                     quantity="error")  # fmt: skip
     assert (row["num_label_sets"], row["interval_over"]) == (1, "repeats of one label set")
     assert row["ours_sd_percent"] == pytest.approx(math.sqrt(2))
@@ -230,7 +241,7 @@ def test_one_label_set_has_a_deviation_over_runs_but_no_interval_of_the_differen
 
 def test_a_published_number_without_deviation_is_a_single_value() -> None:
     values = {("fixmatch", "randaugment", s, 0): x for s, x in (("a", 6.0), ("b", 9.0))}
-    [row] = rows_of(c.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="randaugment",
+    [row] = rows_of(compare.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="randaugment",
                     algorithm="fixmatch")  # fmt: skip
     assert (row["published_percent"], row["known"], row["note"]) == (6, "recalled", "A note.")
     assert row["difference_points"] == pytest.approx(1.5)
@@ -238,18 +249,22 @@ def test_a_published_number_without_deviation_is_a_single_value() -> None:
 
 
 def test_the_row_that_gives_most_settings_is_compared() -> None:
-    theirs = c.records(PUBLISHED)
-    names = c.settings_of(PUBLISHED)
+    theirs = comparison_settings.records(PUBLISHED)
+    names = comparison_settings.settings_of(PUBLISHED)
     settings = {"dataset": "cifar10", "algorithm": "fixmatch", "quantity": "error"}
-    assert c.fits(settings | {"augmentation": "ctaugment"}, theirs, names) == [0]
-    assert c.fits(settings | {"augmentation": "cutout"}, theirs, names) == [1]  # any value
-    assert c.fits(settings | {"augmentation": "cutout", "dataset": "svhn"}, theirs, names) == []
-    assert c.fits(settings | {"augmentation": "cutout", "quantity": "used"}, theirs, names) == []
+    assert compare.fits(settings | {"augmentation": "ctaugment"}, theirs, names) == [0]
+    assert compare.fits(settings | {"augmentation": "cutout"}, theirs, names) == [1]  # any value
+    assert (
+        compare.fits(settings | {"augmentation": "cutout", "dataset": "svhn"}, theirs, names) == []
+    )
+    assert (
+        compare.fits(settings | {"augmentation": "cutout", "quantity": "used"}, theirs, names) == []
+    )
 
 
 def test_what_one_side_lacks_is_kept() -> None:
     values = {("vat", "randaugment", "a", 0): 20.0, ("pi_model", "randaugment", "a", 0): 40.0}
-    table = c.beside(ours(values), PUBLISHED, ALGORITHMS)
+    table = compare.beside(ours(values), PUBLISHED, ALGORITHMS)
     [vat] = rows_of(table, algorithm="vat")
     assert math.isnan(vat["published_percent"])  # type: ignore[arg-type]
     assert math.isnan(vat["difference_points"])  # type: ignore[arg-type]
@@ -272,12 +287,12 @@ def test_what_was_not_run_joins_the_row_of_ours_elsewhere() -> None:
     published = PUBLISHED[2:3].assign(num_labels="250")
     mine = ours({("pi_model", "randaugment", "a", 0): 40.0}).assign(num_labels="40")
     comparison = dataclasses.replace(ALGORITHMS, panels=("num_labels",))
-    table = c.with_names(c.beside(mine, published, comparison), comparison, published)
+    table = compare.with_names(compare.beside(mine, published, comparison), comparison, published)
     assert list(table["augmentation"]) == ["randaugment"] * 2
     assert list(table["panel"]) == ["40 labels", "250 labels"]
     assert list(table["category"]) == ["pi_model"] * 2
     two = pd.concat([mine, mine.assign(augmentation="weak")])
-    table = c.beside(two, published, comparison)
+    table = compare.beside(two, published, comparison)
     assert list(table["augmentation"]) == ["randaugment", "weak", ""]  # ours do not agree
 
 
@@ -289,97 +304,26 @@ def test_what_ours_share_completes_a_row_that_was_not_run() -> None:
                                           ("cutout", "0.5", "1"))
     )  # fmt: skip
     row = {"algorithm": "fixmatch", "augmentation": "ctaugment", "beta2": "", "rate": "3"}
-    assert c.completed(row, mine, comparison) == {"beta2": "0.9"}  # those with another rate
-    assert c.completed(row | {"rate": "1", "augmentation": ""}, mine, comparison) == {}
-    assert c.completed(row | {"augmentation": "", "rate": "2"}, mine, comparison) == {
+    assert compare.completed(row, mine, comparison) == {"beta2": "0.9"}  # those with another rate
+    assert compare.completed(row | {"rate": "1", "augmentation": ""}, mine, comparison) == {}
+    assert compare.completed(row | {"augmentation": "", "rate": "2"}, mine, comparison) == {
         "augmentation": "ctaugment", "beta2": "0.9"
     }  # fmt: skip
-    assert c.completed(row | {"algorithm": "uda", "augmentation": ""}, mine, comparison) == {}
+    assert compare.completed(row | {"algorithm": "uda", "augmentation": ""}, mine, comparison) == {}
 
 
 def test_groups_with_equal_settings_are_not_averaged() -> None:
     mine = ours({("fixmatch", "ctaugment", "a", 0): 6.0})
     other = mine.assign(group="batch size 32", variant="fixmatch (batch_size = 32)", percent=9.0)
-    table = c.beside(pd.concat([mine, other]), PUBLISHED, ALGORITHMS)
+    table = compare.beside(pd.concat([mine, other]), PUBLISHED, ALGORITHMS)
     mine_only = table[table["num_runs"] > 0]
     assert sorted(mine_only["ours_percent"]) == [6, 9]
-    named = c.with_names(table, ALGORITHMS, PUBLISHED)
-    text = c.table_text(named, ALGORITHMS, {"A note.": 1, "None.": 2})
+    named = compare.with_names(table, ALGORITHMS, PUBLISHED)
+    text = compare.table_text(named, ALGORITHMS, {"A note.": 1, "None.": 2})
     assert "fixmatch (batch_size = 32)" in set(text["variant"])
 
 
 # What they are called
-
-
-def test_words() -> None:
-    assert c.words("num_labels", "40") == "40 labels"
-    assert c.words("labels", "hard") == "hard labels"
-    assert c.words("nesterov", "True") == "nesterov"
-    assert c.words("nesterov", "False") == "no nesterov"
-    assert c.words("augmentation", "cutout") == "cutout"
-    assert c.words("label_view", "weak") == "label view weak"
-    assert c.words("learning_rate", "0.00428571428571") == "learning rate 0.004286"
-    assert c.short_value("67108864") == "67108864"
-
-
-def test_short_names_say_what_differs_from_the_rows_before() -> None:
-    table = pd.DataFrame(
-        [
-            ("sgd", "True", "0.9", "0.03"), ("sgd", "False", "0.9", "0.03"),
-            ("sgd", "True", "0", "0.03"), ("sgd", "True", "0", "0.05"), ("adam", "True", "0.9", ""),
-        ],
-        columns=["optimizer", "nesterov", "momentum", "learning_rate"],
-    )  # fmt: skip
-    assert c.short_names(table, list(table.columns)) == [
-        "sgd, nesterov, momentum 0.9",
-        "sgd, no nesterov",
-        "sgd, nesterov, momentum 0, learning rate 0.03",
-        "sgd, nesterov, momentum 0, learning rate 0.05",
-        "adam",
-    ]
-    assert c.short_names(table, []) == [""] * 5
-
-
-def test_what_was_never_published_is_a_series_of_its_own() -> None:
-    comparison = Comparison(published="x.csv", axis=("unlabeled_ratio",), scale="linear")
-    published = PUBLISHED[1:2].assign(unlabeled_ratio="7", learning_rate="0.03")
-    mine = pd.concat(
-        ours({("fixmatch", "ctaugment", "a", 0): 6.0}).assign(
-            unlabeled_ratio=mu, learning_rate=rate, group=f"{mu} {rate}"
-        )
-        for mu, rate in (("7", "0.03"), ("1", "0.03"), ("1", "0.0043"), ("2", "0.0086"))
-    )
-    table = c.with_names(c.beside(mine, published, comparison), comparison, published)
-    series = dict(zip(zip(table["unlabeled_ratio"], table["learning_rate"], strict=True),
-                      table["series"], strict=True))  # fmt: skip
-    assert series == {
-        ("7", "0.03"): "", ("1", "0.03"): "",
-        ("1", "0.0043"): "other learning rate", ("2", "0.0086"): "other learning rate",
-    }  # fmt: skip
-    # Not where a published number leaves the setting open.
-    open_too = pd.concat([published, published.assign(learning_rate="", unlabeled_ratio="3")])
-    table = c.with_names(c.beside(mine, open_too, comparison), comparison, open_too)
-    assert set(table["series"]) == {""}
-
-
-def test_the_table_as_text() -> None:
-    values = {("fixmatch", "ctaugment", s, 0): x for s, x in (("a", 6.0), ("b", 9.0))}
-    values |= {("fixmatch", "randaugment", "a", 0): 7.0, ("vat", "randaugment", "a", 0): 20.0}
-    numbers = c.with_names(c.beside(ours(values), PUBLISHED, ALGORITHMS), ALGORITHMS, PUBLISHED)
-    text = c.table_text(numbers, ALGORITHMS, {"A note.": 1, "None.": 2})
-    assert "dataset" not in text  # the same everywhere
-    rows = {(row["algorithm"], row["quantity"]): row for row in c.records(text)}
-    row = rows["fixmatch, ctaugment", "error"]
-    assert (row["label sets"], row["runs"], row["ours"]) == ("2", "2", "7.50 ± 2.12")
-    assert (row["ours, last"], row["published"], row["n"]) == ("8.50", "5.00 ± 1.00", "5")
-    assert row["ours - published"] == "+2.50"
-    assert re.fullmatch(r"\[-\d+\.\d\d, \+\d+\.\d\d\]", row["95% interval"])
-    row = rows["fixmatch, randaugment", "error"]
-    assert (row["published"], row["note"], row["95% interval"]) == ("6.0?", "[1]", "-")
-    assert rows["pi_model", "error"]["published"] == "50.0 ± 4.0'"
-    assert rows["pi_model", "error"]["ours"] == rows["pi_model", "error"]["runs"] == "-"
-    assert rows["vat", "error"]["published"] == rows["vat", "error"]["n"] == "-"
-    assert (rows["uda", "error"]["published"], rows["uda", "error"]["note"]) == ("-", "[2]")
 
 
 # From a store
@@ -409,7 +353,7 @@ BASE = {"augmentation": "ctaugment", "label_set": "fixmatch:3@250"}
 def test_measures_of_a_run(tmp_path: Path) -> None:
     run = make_run(**BASE)
     found = found_in(tmp_path, [run, make_run("supervised", BASE["label_set"])])
-    table = c.measure(found, found.runs).set_index(["run_id", "quantity"])
+    table = compare.measure(found, found.runs).set_index(["run_id", "quantity"])
     row = found.runs.set_index("run_id").loc[run.id]
     error = table.loc[(run.id, "error")]
     assert error["percent"] == pytest.approx(100 * (1 - row["median_last_20_accuracy"]))
@@ -424,13 +368,15 @@ def test_measures_of_a_run(tmp_path: Path) -> None:
 def test_an_option_goes_before_a_column_of_its_name(tmp_path: Path) -> None:
     # The table of runs has a column `labels`, too: the positions of the labeled images.
     found = found_in(tmp_path, [make_run(**BASE), make_run("mixmatch", BASE["label_set"])])
-    table = c.settings_table(found.runs, ["labels", "max_eval_images", "label_sets", "num_labels"])
-    assert [tuple(row.values()) for row in c.records(table)] == [
+    table = comparison_settings.settings_table(
+        found.runs, ["labels", "max_eval_images", "label_sets", "num_labels"]
+    )
+    assert [tuple(row.values()) for row in comparison_settings.records(table)] == [
         ("hard", "", "fixmatch", "250"),
         ("", "", "fixmatch", "250"),
     ]
     found = found_in(tmp_path / "other", [make_run("mixmatch", BASE["label_set"])])
-    assert list(c.settings_table(found.runs, ["labels"])["labels"]) == [""]
+    assert list(comparison_settings.settings_table(found.runs, ["labels"])["labels"]) == [""]
 
 
 def test_a_threshold_study(tmp_path: Path) -> None:
@@ -511,37 +457,6 @@ def test_panels_span_experiments(tmp_path: Path) -> None:
     assert dotted[0][0].get_xdata()[0] == pytest.approx(100 * (1 - full))
 
 
-def test_budgets_and_kinds_of_label_sets_have_figures_of_their_own(tmp_path: Path) -> None:
-    runs = [*table_runs(), *table_runs(budget="smoke", num_images=6400)[:6]]
-    made, pictures = made_by(found_in(tmp_path, runs), TABLE)
-    assert len({picture.name for picture in pictures}) == 2
-    assert {picture.title.partition(": ")[2] for picture in pictures} == {
-        "short, num_images = 120000", "smoke, num_images = 6400"
-    }  # fmt: skip
-    assert len({table.name for table in made}) == len(made) == 6
-    for table in made:
-        assert ("6,400 labeled" in table.caption) == ("smoke" in table.title)
-    runs = [
-        make_run(**BASE),
-        make_run(augmentation="ctaugment", label_set="select:cifar10-refined"),
-    ]
-    _, pictures = made_by(found_in(tmp_path / "kinds", runs), THRESHOLD)
-    titles = sorted(p.title.partition("wrn-10-1, ")[2] for p in pictures)
-    assert titles == [
-        "num_labels = 10, select (oracle) label sets",
-        "num_labels = 250, fixmatch label sets",
-    ]
-
-
-def test_panels_of_different_budgets_are_not_in_one_figure(tmp_path: Path) -> None:
-    runs = [*table_runs()[:6], *table_runs(budget="smoke", num_images=6400)[6:12]]
-    made, pictures = made_by(found_in(tmp_path, runs), TABLE)
-    assert len(pictures) == 2
-    for table in made:
-        mine = table.numbers[table.numbers["num_runs"] > 0]
-        assert set(mine["dataset"]) <= {"cifar100" if "smoke" in table.title else "cifar10"}
-
-
 def test_an_oracle_alone_is_marked(tmp_path: Path) -> None:
     run = make_run(augmentation="ctaugment", label_set="select:cifar10-refined")
     [table], [picture] = made_by(found_in(tmp_path, [run]), THRESHOLD)
@@ -577,8 +492,15 @@ def test_what_a_study_can_get_wrong(tmp_path: Path, changes: dict[str, str], mes
 
 
 def figure_of(values: pd.DataFrame, comparison: Comparison = ALGORITHMS) -> Figure:
-    numbers = c.with_names(c.beside(values, PUBLISHED, comparison), comparison, PUBLISHED)
-    names = [*c.shown_settings(comparison), *c.settings_of(PUBLISHED), "group", "quantity"]
+    numbers = compare.with_names(
+        compare.beside(values, PUBLISHED, comparison), comparison, PUBLISHED
+    )
+    names = [
+        *comparison_settings.shown_settings(comparison),
+        *comparison_settings.settings_of(PUBLISHED),
+        "group",
+        "quantity",
+    ]
     names = [*dict.fromkeys(names)]
     points = values.merge(numbers[[*names, "panel", "category", "series"]], on=names)
     return page.figure(numbers, points, {"": 3.0}, comparison, "t")
@@ -617,80 +539,4 @@ def test_rows_hold_ours_above_theirs() -> None:
                       "ours, fully supervised"]  # fmt: skip
 
 
-def test_the_axis_is_logarithmic_where_values_are_far_apart() -> None:
-    far = figure_of(ours({("fixmatch", "ctaugment", "a", 0): 90.0})).axes[0]
-    assert far.get_xscale() == "log"
-    assert "log scale" in far.get_xlabel()
-    assert far.get_xlim()[0] < 3 and far.get_xlim()[1] > 90
-    near = PUBLISHED[:1]
-    numbers = c.beside(ours({("fixmatch", "ctaugment", "a", 0): 6.0}), near, ALGORITHMS)
-    numbers = c.with_names(numbers, ALGORITHMS, near)
-    points = ours({("fixmatch", "ctaugment", "a", 0): 6.0}).assign(
-        panel="", category="fixmatch", series=""
-    )
-    axis = page.figure(numbers, points, {}, ALGORITHMS, "t").axes[0]
-    assert (axis.get_xscale(), axis.get_xlabel()) == ("linear", "test error (%)")
-
-
-def test_curves_have_ours_joined_and_theirs_dashed() -> None:
-    comparison = Comparison(
-        published="x.csv", axis=("threshold",), by=("augmentation",), scale="linear"
-    )
-    published = pd.concat([PUBLISHED[:1].assign(threshold=t, percent=p)
-                           for t, p in (("0.5", 5.5), ("0.9", 4.5))])  # fmt: skip
-    mine = pd.concat(
-        ours({("fixmatch", augmentation, "a", 0): percent}).assign(
-            threshold=t, group=f"{t} {augmentation}"
-        )
-        for t, augmentation, percent in (
-            ("0.9", "ctaugment", 4.0), ("0.5", "ctaugment", 6.0), ("0.9", "cutout", 7.0)
-        )
-    )  # fmt: skip
-    numbers = c.with_names(c.beside(mine, published, comparison), comparison, published)
-    keys = ["threshold", "augmentation", "group", "quantity"]
-    points = mine.merge(numbers[[*keys, "panel", "category", "series"]], on=keys)
-    figure = page.figure(numbers, points, {}, comparison, "t")
-    axis = figure.axes[0]
-    joined = [
-        line for line in axis.get_lines() if line.get_marker() == "o" and line.get_ls() == "-"
-    ]
-    assert joined[0].get_xydata().tolist() == [[0.5, 6], [0.9, 4]]  # not aside, in order
-    assert joined[1].get_ydata().tolist() == [7]
-    assert joined[1].get_xdata()[0] != 0.9  # a little aside
-    dashed = [
-        line for line in axis.get_lines() if line.get_ls() == "--" and len(line.get_xdata()) == 2
-    ]
-    assert [0.5, 0.9] in [line.get_xdata().tolist() for line in dashed]
-    assert len(drawn_with(figure, "D")) == 2
-    series = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert series == ["ctaugment", "cutout", "ours", "published (given)"]
-    inks = {
-        to_rgb(line.get_markeredgecolor()) for line in axis.get_lines() if line.get_marker() == "D"
-    }
-    assert inks == {to_rgb(joined[0].get_color())}
-
-
 # In the report
-
-
-def test_a_report_with_comparisons_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    write_store(tmp_path, [make_run(**BASE, options={"threshold": t}) for t in (0.5, 0.95)])
-    digests = []
-    for _ in range(2):
-        written = report(
-            "synthetic",
-            tmp_path,
-            reference=None,
-            published=(),
-            reproduces="",
-            comparisons=(THRESHOLD,),
-        )
-        files = sorted(written.folder.rglob("*.*"))
-        digests.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files})
-    assert digests[0] == digests[1]
-    assert "published_ablation_threshold.png" in digests[0]
-    text = (written.folder / "report.md").read_text("utf-8")
-    assert "Beside the publication\n\n**Published errors and ours by threshold" in text
-    assert "nan" not in text.lower()
-    csv = pd.read_csv(written.folder / "tables" / "published_ablation_threshold.csv")
-    assert set(csv["source"]) == {"arXiv 2001.07685, Table 5 and Figure 3a"}

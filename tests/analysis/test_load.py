@@ -8,7 +8,7 @@ import pytest
 
 from analysis import load, tables
 from boss.results.read import Store
-from boss.results.schema import YOUNGER_OPTIONS
+from boss.study.catalog import ALGORITHMS
 from boss.study.methods import METHODS
 from boss.study.run import Run
 from tests.analysis.data import (
@@ -71,7 +71,7 @@ def test_variants_have_one_meaning_for_all_kinds_of_label_sets(tmp_path: Path) -
 
 def test_runs_from_before_an_option_are_averaged_with_those_after(tmp_path: Path) -> None:
     old, new = make_run(repeat=0), make_run(repeat=1)
-    options = {"threshold": 0.95, **YOUNGER_OPTIONS["fixmatch"]}
+    options = dict(ALGORITHMS["fixmatch"].options)
     found = loaded(tmp_path, [old, new], changes={new.id: {"options": json.dumps(options)}})
     assert found.runs["group"].nunique() == 1
     assert variants(found) == ["fixmatch"]

@@ -11,16 +11,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import load, readme
-from analysis.sections import overview
+from analysis import load
+from analysis.sections import headline_runs, headlines, overview
 from analysis.tables import PROTOCOLS
 from boss.errors import InputError
-from boss.results.schema import YOUNGER_OPTIONS
-from boss.study.methods import DEFAULTS
+from boss.study.catalog import ALGORITHMS
 from boss.study.run import BUDGETS, Run
 from boss.study.study import find
 from boss.study.study import load as load_study
-from tests.analysis.data import child_of, full_run, make_run, method_run, write_store
+from tests.analysis.data import child_of, make_run, method_run, write_store
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ROOT / "studies"
@@ -83,7 +82,7 @@ def with_changes(runs: Sequence[Run], changes: Sequence[dict[str, Any]]) -> dict
 
 
 def test_the_published_numbers_are_those_of_the_reference() -> None:
-    table = overview.headlines().assign(note="", **overview.OURS)
+    table = headlines.headlines().assign(note="", **headline_runs.OURS)
     text = overview.overview_text(table.assign(dataset=""))
     shown = dict(zip(table["key"], text["published, %"], strict=True))
     assert {key: value for key, value in shown.items() if value != "-"} == PUBLISHED
@@ -99,7 +98,7 @@ def test_the_published_numbers_are_those_of_the_reference() -> None:
 def test_the_mean_of_table_1_by_hand() -> None:
     """Rows 63, 71, 65, 64, 45, 58 with deviations 5, 5, 2, 5, 4, 6 over 4 runs each:
     4 (4 + 100 + 16 + 9 + 256 + 9) between and 3 (25 + 25 + 4 + 25 + 16 + 36) within."""
-    table = overview.headlines().set_index("key")
+    table = headlines.headlines().set_index("key")
     assert table.loc["perspectives_random", "percent"] == pytest.approx(61.0)
     expected = math.sqrt((4 * 394 + 3 * 131) / 23)
     assert table.loc["perspectives_random", "sd_percent"] == pytest.approx(expected)
@@ -113,29 +112,29 @@ def test_the_deviation_of_several_rows_is_that_of_their_runs() -> None:
     runs = pd.DataFrame({"row": [1, 1, 1, 2, 2], "x": [1.0, 2.0, 6.0, 4.0, 9.0]})
     by_row = runs.groupby("row")["x"].agg(["mean", "std", "count"])
     rows = by_row.rename(columns={"std": "sd", "count": "n"})
-    assert overview.combined(rows) == pytest.approx((4.4, runs["x"].std(ddof=1), 5))
+    assert headlines.combined(rows) == pytest.approx((4.4, runs["x"].std(ddof=1), 5))
 
 
 def test_the_file_of_headlines_is_complete() -> None:
-    with overview.HEADLINES.open(newline="") as file:
+    with headlines.HEADLINES.open(newline="") as file:
         rows = list(csv.DictReader(file))
     keys = [row["key"] for row in rows]
     assert len({*keys}) == len(keys)
     assert len({(row["title"], row["runs"]) for row in rows}) == len(rows)
     protocols = {title.removesuffix(load.ORACLE_MARK) for title in PROTOCOLS.values()}
-    for row in overview.headlines().to_dict("records"):
+    for row in headlines.headlines().to_dict("records"):
         assert row["is_main"] in ("", "yes")
         if row["printed"]:
             assert row["source"] and row["known"] and row["statistic"], row["key"]
             assert row["protocol"] in {*protocols, "unknown"}, row["key"]
         else:
             assert row["note"] and not row["known"], row["key"]
-    main = overview.headlines().query("is_main == 'yes'")
+    main = headlines.headlines().query("is_main == 'yes'")
     assert all("dataset=cifar10;" in f"{runs};" for runs in main["runs"])
 
 
 def test_every_study_of_published_numbers_has_a_headline() -> None:
-    named = set(overview.headlines()["study"])
+    named = set(headlines.headlines()["study"])
     studies = {name: load_study(name, STUDIES) for name in find(STUDIES)}
     assert named <= set(studies)
     for name, study in studies.items():
@@ -147,8 +146,7 @@ def described(run: Run) -> dict[str, Any]:
     """What the table of runs says of a run, as far as headlines ask for it."""
     _, at, size = run.label_set.partition("@")
     num_labels = int(size) if at else 1000 if run.label_set.startswith("fold:") else 10
-    younger = YOUNGER_OPTIONS.get(run.algorithm, {})
-    options = younger | DEFAULTS.get(run.algorithm, {}) | dict(run.options)
+    options = dict(ALGORITHMS[run.algorithm].options) | dict(run.options)
     own = (
         run
         if run.parent is None
@@ -173,10 +171,10 @@ def described(run: Run) -> dict[str, Any]:
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_every_headline_has_runs_in_its_study_and_they_differ_in_nothing_else(budget: str) -> None:
     counts = {}
-    for headline in overview.headlines().to_dict("records"):
+    for headline in headlines.headlines().to_dict("records"):
         runs = load_study(headline["study"], STUDIES).enumerate(budget)
         table = pd.DataFrame([described(run) for run in runs])
-        found = overview.matching(table, overview.settings(headline["runs"]))
+        found = headline_runs.matching(table, headlines.settings(headline["runs"]))
         assert len(found), headline["key"]
         by_id = {run.id: run for run in runs}
         rest = {
@@ -226,12 +224,6 @@ def test_mean_and_sample_deviation_over_runs(tmp_path: Path) -> None:
     assert not row["protocol_is_oracle"]
 
 
-def test_one_run_has_no_deviation(tmp_path: Path) -> None:
-    [run] = one_shot(seeds=[4])
-    write_store(tmp_path, [run], study="oneshot_cifar10", changes={run.id: {"last_accuracy": 0.5}})
-    assert row_of(tmp_path, RANDOM)["ours, %"] == "50.0 ± -"
-
-
 def test_other_label_sets_algorithms_data_and_studies_do_not_count(tmp_path: Path) -> None:
     right = one_shot(seeds=[0, 1])
     wrong = [
@@ -263,47 +255,6 @@ def test_each_headline_has_its_own_budget(tmp_path: Path) -> None:
     assert row_of(tmp_path, "perspectives_hand_picked")["budget"].startswith("smoke: ")
 
 
-def test_the_recipe_is_a_short_one(tmp_path: Path) -> None:
-    for name in ("paper", "short"):
-        first = method_run(4, "boss:2", budget=name)
-        runs = [first, child_of(first, budget=name)]
-        write_store(tmp_path, runs, study="oneshot_cifar10_fast")
-        if name == "paper":
-            assert row_of(tmp_path, "fast")["ours, %"] == overview.NOT_RUN
-    assert row_of(tmp_path, "fast")["budget"].startswith("short; ")
-
-
-def test_smoke_is_called_no_result_wherever_it_stands(tmp_path: Path) -> None:
-    write_store(tmp_path, one_shot("smoke", num_images=960), study="oneshot_cifar10")
-    words = "smoke: shows that it runs, no result"
-    numbers, _ = overview.overview(tmp_path)
-    text = overview.overview_text(numbers)
-    of_smoke = text[numbers["budget"] == "smoke"]
-    assert len(of_smoke) == 2
-    assert of_smoke["budget"].str.startswith(f"{words}; 960 images; published with ").all()
-    assert not text.drop(of_smoke.index)["budget"].str.contains("smoke").any()
-    lines = [line for line in readme.of_overview(tmp_path).splitlines() if "960 images" in line]
-    assert len(lines) == 1 and words in lines[0]
-
-
-def test_how_many_more_images_were_published(tmp_path: Path) -> None:
-    write_store(tmp_path, one_shot(num_images=2**21), study="oneshot_cifar10")
-    budget = row_of(tmp_path, RANDOM)["budget"]
-    assert budget == "short; 2,097,152 images; published with 16 or 32 times our images"
-    write_store(tmp_path, one_shot("paper", num_images=2**25), study="oneshot_cifar10")
-    budget = row_of(tmp_path, RANDOM)["budget"]
-    assert budget == "paper; 33,554,432 images; published with 1 or 2 times our images"
-    full = make_run("supervised", "fixmatch:0@50000", num_images=2**21)
-    parent = method_run(4, "boss:1", num_images=2**25, budget="paper")
-    child = child_of(parent, 40, num_images=2**25, budget="paper")
-    write_store(tmp_path, [full, parent, child], study="boss_cifar10")
-    budget = row_of(tmp_path, "boss_supervised")["budget"]
-    assert budget == "short; 2,097,152 images; published with an unknown number"
-    assert row_of(tmp_path, "boss_balancing")["budget"] == "paper; 33,554,432 images"
-    budget = row_of(tmp_path, "boss_headline")["budget"]
-    assert budget == "paper; 67,108,864 images in 2 trainings; published with as many"
-
-
 def test_median_and_range_over_runs(tmp_path: Path) -> None:
     runs = [make_run(label_set=f"fixmatch:{i}@10") for i in range(3)]
     medians = [{"median_last_20_accuracy": x} for x in (0.5, 0.9, 0.6)]
@@ -333,6 +284,7 @@ def self_trained(
     return parent, child_of(parent, budget=budget, **fields)
 
 
+@pytest.mark.slow
 def test_the_highest_label_set_is_an_oracle(tmp_path: Path) -> None:
     """The means of the label sets count, not the highest run."""
     pairs = [self_trained(name, repeat) for name in ("boss:1", "boss:2") for repeat in (0, 1)]
@@ -347,6 +299,7 @@ def test_the_highest_label_set_is_an_oracle(tmp_path: Path) -> None:
     assert row_of(tmp_path, "boss_balancing")["as published, %"] == "-"
 
 
+@pytest.mark.slow
 def test_what_profited_from_hidden_labels_is_left_out(tmp_path: Path) -> None:
     parent, child = self_trained("boss:1")
     leaks = [child_of(parent, pick_labels="true"), child_of(parent, rank_by="best_test")]
@@ -388,6 +341,7 @@ def test_minutes_include_the_runs_before(tmp_path: Path) -> None:
     assert row_of(tmp_path, "boss_balancing")["minutes"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_chain_that_is_not_whole_costs_nobody_knows_what(tmp_path: Path) -> None:
     """What it started from is not known either: it counts for no row that says so."""
     first = method_run(4, "boss:2")
@@ -395,7 +349,7 @@ def test_a_chain_that_is_not_whole_costs_nobody_knows_what(tmp_path: Path) -> No
     row = row_of(tmp_path, "fast")
     assert (row["runs"], row["minutes per run"], row["budget"]) == ("1", "-", "short")
     runs = load.load(tmp_path, "oneshot_cifar10_fast").runs
-    assert [*overview.with_chains(runs)["started_from"]] == [""]
+    assert [*headline_runs.with_chains(runs)["started_from"]] == [""]
     write_store(tmp_path, [child_of(first)], study="boss_cifar10")
     assert row_of(tmp_path, "boss_headline")["ours, %"] == overview.NOT_RUN
 
@@ -403,6 +357,7 @@ def test_a_chain_that_is_not_whole_costs_nobody_knows_what(tmp_path: Path) -> No
 GPU = {"peak_device_bytes": 10**9, "device": "NVIDIA H100"}
 
 
+@pytest.mark.slow
 def test_gpu_minutes_are_those_on_a_gpu(tmp_path: Path) -> None:
     parent, child = self_trained("boss:1")
     gpu = {run.id: GPU | {"seconds": 7000.0} for run in (parent, child)}
@@ -448,9 +403,9 @@ def test_of_groups_of_a_size_the_latest_stays(late: int, tmp_path: Path) -> None
 
 def test_the_highest_of_several_is_an_oracle_by_any_protocol() -> None:
     runs = pd.DataFrame({"label_set": ["a", "a", "b"], "last_accuracy": [0.4, 0.9, 0.6]})
-    found = overview.by_protocol(runs, "last", "highest label set")
+    found = headline_runs.by_protocol(runs, "last", "highest label set")
     assert found == {"protocol_percent": pytest.approx(65), "protocol_is_oracle": True}
-    found = overview.by_protocol(runs[2:], "last", "highest label set")
+    found = headline_runs.by_protocol(runs[2:], "last", "highest label set")
     assert found == {"protocol_percent": pytest.approx(60), "protocol_is_oracle": False}
 
 
@@ -462,10 +417,7 @@ def test_what_was_not_run_says_so(tmp_path: Path) -> None:
     rest = ["as published, %", "label sets", "runs", "budget", "minutes per run"]
     assert (text[rest] == "-").all(axis=None)
     assert (numbers["num_runs"] == 0).all() and not warnings
-    assert len(text) == len(overview.headlines())
-    # In the README columns that say nothing are not there.
-    head = readme.of_overview(tmp_path).splitlines()[0]
-    assert head == "| CIFAR-10 | published, % | ours, % |"
+    assert len(text) == len(headlines.headlines())
 
 
 def test_without_any_result_there_is_no_overview(tmp_path: Path) -> None:
@@ -511,222 +463,3 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "overview").write_text("a file")
     with pytest.raises(InputError, match=r"^cannot write the overview to .*overview"):
         overview.write(tmp_path, tmp_path / "overview")
-
-
-# Filling pages
-
-
-PAGE = """\
-# Title
-
-<!-- results: one -->
-old
-<!-- end of results -->
-between | é
-  <!-- results: two -->
-<!-- end of results -->
-
-last line without an end"""
-FILLED = """\
-# Title
-
-<!-- results: one -->
-of results
-second line
-<!-- end of results -->
-between | é
-  <!-- results: two -->
-other
-<!-- end of results -->
-
-last line without an end"""
-
-
-@pytest.fixture
-def blocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two blocks that are made up; the list says which were computed."""
-    called: list[str] = []
-
-    def one(results: Path) -> str:
-        called.append("one")
-        return f"of {results.name}\nsecond line"
-
-    def two(results: Path) -> str:
-        called.append("two")
-        return "other"
-
-    monkeypatch.setattr(readme, "BLOCKS", {"one": one, "two": two})
-    return called
-
-
-def test_only_the_blocks_change(blocks: list[str], tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    assert readme.fill(page, Path("results")) == ["one", "two"]
-    assert page.read_bytes() == FILLED.encode()
-    assert [path.name for path in tmp_path.iterdir()] == ["page.md"]
-
-
-def test_the_second_time_nothing_is_written(blocks: list[str], tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(FILLED)
-    page.chmod(0o444)
-    before = page.stat()
-    assert readme.fill(page, Path("results")) == ["one", "two"]
-    after = page.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-
-
-def test_lines_end_alike_on_every_system(blocks: list[str], tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_bytes(PAGE.replace("\n", "\r\n").encode())
-    readme.fill(page, Path("results"))
-    assert page.read_bytes() == FILLED.encode()
-
-
-def test_a_block_may_stand_twice(blocks: list[str], tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"{PAGE}\n{PAGE}")
-    assert readme.fill(page, Path("results")) == ["one", "two", "one", "two"]
-    assert page.read_text() == f"{FILLED}\n{FILLED}"
-    assert blocks == ["one", "two"]  # computed once
-
-
-END = "<!-- end of results -->"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (PAGE.replace("two", "three"), r"unknown block .*page.md: 'three': choose from one, two"),
-        (PAGE.rpartition(END)[0], r".*page.md: the block two has no <!-- end of results -->"),
-        (PAGE.replace(END, "", 1), r".*page.md: the block one has no <!-- end of results -->"),
-        (f"{PAGE}\n{END}", r".*page.md, line 11: <!-- end of results --> without a block"),
-        ("no marks\n", r".*page.md has no block: a line <!-- results: NAME -->"),
-    ],
-)
-def test_a_wrong_page_stays_as_it_is(
-    text: str, message: str, blocks: list[str], tmp_path: Path
-) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(text)
-    with pytest.raises(InputError, match=f"^{message}") as caught:
-        readme.fill(page, Path("results"))
-    assert "\n" not in str(caught.value)
-    assert page.read_text() == text
-    assert not blocks  # nothing is computed for a page that cannot be filled
-
-
-def test_a_page_that_cannot_be_read(blocks: list[str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^cannot read .*page.md: No such file"):
-        readme.fill(tmp_path / "page.md", Path("results"))
-    (tmp_path / "page.md").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"^cannot read .*page.md: it is no UTF-8 text"):
-        readme.fill(tmp_path / "page.md", Path("results"))
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o664])
-def test_a_page_keeps_its_permissions(blocks: list[str], tmp_path: Path, mode: int) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    page.chmod(mode)
-    readme.fill(page, Path("results"))
-    assert page.read_text() == FILLED
-    assert page.stat().st_mode & 0o777 == mode
-
-
-def test_a_link_to_a_page_stays_one(blocks: list[str], tmp_path: Path) -> None:
-    (tmp_path / "real.md").write_text(PAGE)
-    (tmp_path / "page.md").symlink_to("real.md")
-    readme.fill(tmp_path / "page.md", Path("results"))
-    assert (tmp_path / "page.md").is_symlink()
-    assert (tmp_path / "real.md").read_text() == FILLED
-
-
-@pytest.mark.parametrize("name", ["oneshot_digits", "boss_digits", "algorithms_digits"])
-def test_a_store_that_is_not_there(name: str, tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"<!-- results: {name} -->\n{END}\n")
-    with pytest.raises(InputError, match=rf"^no finished run in .*{name}.*boss-study run {name}"):
-        readme.fill(page, tmp_path / "results")
-
-
-def test_a_store_that_lacks_what_a_block_needs(tmp_path: Path) -> None:
-    write_store(tmp_path, [make_run(dataset="digits")], study="oneshot_digits")
-    page = tmp_path / "page.md"
-    page.write_text(f"<!-- results: oneshot_digits -->\n{END}\n")
-    message = "^block oneshot_digits: no finished run with method supervised, is_full False"
-    with pytest.raises(InputError, match=message):
-        readme.fill(page, tmp_path)
-
-
-# The blocks, on made-up stores
-
-
-def test_the_block_of_oneshot_digits(tmp_path: Path) -> None:
-    """Differences by label set 20 and 30: 25 +- 12.706 * 7.071 / sqrt(2), won in 4 of 4 pairs."""
-    percents = {"supervised": (50, 50, 40, 40), "fixmatch": (65, 75, 70, 70)}
-    runs, changes = [], {}
-    for algorithm, values in percents.items():
-        for place, percent in enumerate(values):
-            run = make_run(
-                algorithm, f"fixmatch:{place // 2}@10", repeat=place % 2, dataset="digits",
-                network="wrn-7-1", num_images=16_000, batch_size=16,
-            )  # fmt: skip
-            runs.append(run)
-            changes[run.id] = {"last_accuracy": percent / 100}
-    runs += [dataclasses.replace(run, budget="smoke") for run in runs]
-    write_store(tmp_path, runs, study="oneshot_digits", changes=changes)
-    lines = readme.of_oneshot_digits(tmp_path).splitlines()
-    assert lines[0].split("|")[4] == " means of the 2 label sets "
-    assert lines[2] == ("| Supervised (the ten labels only) | 4 | 45.0 ± 5.8 | 40.0 to 50.0 | - |")
-    assert lines[3] == (
-        "| FixMatch (and the unlabeled images) | 4 | 70.0 ± 4.1 | 70.0 to 70.0 |"
-        " +25.0 [-38.5, +88.5], better in 4 of 4 pairs |"
-    )
-    assert lines[5] == "WRN-7-1, 1,000 steps, on one CPU core per run; 2 label sets x 2 repeats."
-
-
-def test_the_blocks_mark_what_is_above_the_baseline(tmp_path: Path) -> None:
-    """Differences 10 and 12 over two label sets: 11 +- 12.706; 10 and 10.1: above 0."""
-    runs, changes = [], {}
-    for method, augmentation in readme.ALGORITHMS.values():
-        for label_set, baseline in enumerate((40, 50)):
-            algorithm = "boss" if method == "boss-4" else method
-            run = make_run(
-                algorithm, f"fixmatch:{label_set}@10", dataset="digits",
-                augmentation=augmentation, options={},
-            )  # fmt: skip
-            gain = {"supervised": 0, "uda": 10 + 2 * label_set}.get(method, 10 + 0.1 * label_set)
-            runs.append(run)
-            changes[run.id] = {"last_accuracy": (baseline + gain) / 100}
-    write_store(tmp_path, runs, study="algorithms_digits", changes=changes)
-    lines = readme.of_algorithms_digits(tmp_path).splitlines()
-    assert "| Supervised (baseline) | 45.0 | - |" in lines
-    assert "| UDA | 56.0 | +11.0 [-1.7, +23.7] |" in lines
-    assert "| ReMixMatch | 55.0 | **+10.0 [+9.4, +10.7]** |" in lines
-    assert len(lines) == len(readme.ALGORITHMS) + 4
-    assert lines[-1].startswith("2 label sets x 1 repeats each; of 13 intervals 0.65 are expected")
-
-
-def test_a_bar_in_a_name_is_no_column() -> None:
-    assert readme.table(["a", "b"], [["x|y", "1"]]).splitlines()[2] == r"| x\|y | 1 |"
-
-
-def test_a_gpu_is_not_called_a_core() -> None:
-    runs = pd.DataFrame({"peak_device_bytes": [1.0], "threads": [1]})
-    assert readme.where(runs) == "on a GPU"
-    assert readme.where(runs.assign(peak_device_bytes=math.nan, threads=2)) == (
-        "on up to 2 CPU cores"
-    )
-
-
-def test_full_supervision_is_not_the_baseline(tmp_path: Path) -> None:
-    run, full = (
-        make_run("supervised", "fixmatch:0@10", dataset="digits"),
-        full_run(dataset="digits"),
-    )
-    write_store(tmp_path, [run, full], study="oneshot_digits")
-    _, runs = readme.stored(tmp_path, "oneshot_digits")
-    found = readme.part(runs, "oneshot_digits", method="supervised", is_full=False)
-    assert [*found["run_id"]] == [run.id]

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from analysis import load
-from analysis.sections import prototypes
+from analysis.sections import labeled_images, prototypes
 from tests.analysis.data import CIFAR10, full_run, make_run, method_run, run_rows, write_store
 
 RANDOM = load.RANDOM
@@ -126,15 +126,6 @@ def test_buckets_by_hand() -> None:
     }
 
 
-def test_the_bucket_figure_is_in_the_order_of_the_buckets() -> None:
-    [axis] = prototypes.buckets_figure(prototypes.of_buckets(BUCKETS), "t").axes
-    dots, line = axis.get_lines()
-    assert sorted(dots.get_ydata()) == pytest.approx([10, 14, 20, 30, 31])
-    assert list(line.get_xdata()) == [0, 2, 7, 10]
-    assert list(line.get_ydata()) == pytest.approx([12, 30, 31, 20])
-    assert "0.40 (n = 4)" in axis.get_title().replace("\n", " ")
-
-
 # Contact sheets
 
 
@@ -150,7 +141,7 @@ def labeled(label_sets: dict[str, list[str]]) -> pd.DataFrame:
 
 def test_sheet_rows_by_hand() -> None:
     images = labeled({"a": ["cat", "dog", "cat"], "b": ["dog"], "c": ["cat"] * 6})
-    table = prototypes.sheet_rows(images)
+    table = labeled_images.sheet_rows(images)
     places = table[["label_set", "class_name", "image_index", "row"]].to_numpy().tolist()
     assert places == [
         ["a", "cat", 0, 0],
@@ -163,8 +154,8 @@ def test_sheet_rows_by_hand() -> None:
 def test_no_label_set_is_torn_apart_by_a_page() -> None:
     sets = {f"s{i}": ["cat", "dog"] for i in range(15)}
     sets |= {"three rows": ["cat", "cat", "dog", "cat"], "one row": ["dog"]}
-    rows = prototypes.sheet_rows(labeled(sets))
-    pages = prototypes.sheet_pages(rows)
+    rows = labeled_images.sheet_rows(labeled(sets))
+    pages = labeled_images.sheet_pages(rows)
     found = {(name, page) for name, page in zip(rows["label_set"], pages, strict=True)}
     assert found == {(f"s{i}", 0) for i in range(15)} | {("three rows", 1), ("one row", 1)}
 
@@ -173,7 +164,7 @@ def test_the_sheet_shows_every_image_at_its_place(tmp_path: Path) -> None:
     label_sets = [*(f"fixmatch:{i}@10" for i in range(17)), "fixmatch:0@20", "fixmatch:0@90"]
     write_store(tmp_path, [make_run(label_set=s) for s in label_sets] + [full_run()])
     found = load.load(tmp_path, "synthetic")
-    parts, warnings = prototypes.sheet_parts(found)
+    parts, warnings = labeled_images.sheet_parts(found)
     assert warnings == []
     assert [part.name for part in parts] == ["labeled_images", "labeled_images_2"]
     assert "Without pictures or too large: fixmatch:0@90, fixmatch:0@1201." in parts[0].caption
@@ -202,7 +193,7 @@ def test_oracles_are_marked_on_the_sheet_and_in_the_tables(tmp_path: Path) -> No
     sets = ["fixmatch:0@10", "fixmatch:1@10", "select:cifar10-refined", "select:cifar10-kmeans"]
     write_store(tmp_path, [method_run(n, s) for n in (0, 4) for s in sets])
     found = load.load(tmp_path, "synthetic")
-    [sheet], _ = prototypes.sheet_parts(found)
+    [sheet], _ = labeled_images.sheet_parts(found)
     texts = [text.get_text().replace("\n", " ") for text in sheet.draw().axes[0].texts]
     assert "select:cifar10-refined (oracle)" in texts
     table = prototypes.parts(found)[0]

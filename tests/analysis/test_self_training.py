@@ -4,8 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from analysis import load
@@ -114,11 +112,6 @@ def test_picks_by_hand(tmp_path: Path) -> None:
     assert text["runs with too few (classes)"].tolist() == ["2: cat (2), dog (1)"]
 
 
-def test_what_stopped_is_counted_even_if_it_is_said_in_other_words() -> None:
-    reasons = pd.Series(["too few: night heron 3, cat 0", "not said", "not said"])
-    assert self_training.which_classes(reasons) == "not said (2), night heron (1), cat (1)"
-
-
 def test_the_yardstick_is_full_supervision_on_the_same_data_and_network(tmp_path: Path) -> None:
     full = {full_run(i): percent for i, percent in enumerate((94.0, 96.0))}
     # Some of these come before it in the order of all tables, some after.
@@ -206,19 +199,6 @@ def test_the_figure_starts_at_the_parents_and_marks_leaks(tmp_path: Path) -> Non
         "fully supervised: 95.0 ± -, n = 1",
     ]
     assert list(axis.get_xticks()) == [0, 5, 40]
-
-
-def test_children_of_other_settings_are_a_line_of_their_own(tmp_path: Path) -> None:
-    runs = PARENTS | CHILDREN | {child_of(run, batch_size=32): 30.0 for run in PARENTS}
-    table = self_training.children(store_of(tmp_path, runs).runs)
-    assert set(self_training.kinds(table)) == {
-        "fixmatch (batch_size = 64)",
-        "fixmatch (batch_size = 32)",
-    }
-    figure = self_training.gains_figure(table, self_training.yardsticks(table), "t")
-    ends = [list(line.get_ydata())[-1] for line in figure.axes[0].get_lines()]
-    assert np.isclose(ends, 30).any()
-    assert np.isclose(ends, 61.5).any()
 
 
 def test_no_section_without_children(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_classes_in_the_way(found):
     for _, block in numbers.groupby("run_id"):
         assert block["points_lost"].sum() == pytest.approx(100 - block["accuracy_percent"].iloc[0])
     text = shortfall.in_the_way_text(numbers.reset_index())
-    assert list(text["which, and since when"]) == [
+    assert list(text["which classes, and since when"]) == [
         "cat: 40% (-30.0, since 4,000 images)", "cat: 20% (-40.0, always)",
     ]  # fmt: skip
     assert list(text["classes below 50%"]) == [1, 1]
@@ -98,7 +98,7 @@ def test_what_is_reached_has_nothing_missing(tmp_path):
     run = method_run(0, num_images=4000, batch_size=10, num_evaluations=4)
     write(tmp_path, run, {"cat": [0.2, 0.95, 0.95, 0.95], "dog": [0.2, 0.95, 0.95, 0.95]})
     text = shortfall.in_the_way_text(shortfall.in_the_way(load(tmp_path, "synthetic")))
-    assert list(text["which, and since when"]) == ["-"]
+    assert list(text["which classes, and since when"]) == ["-"]
     assert list(text["points to 90"]) == ["0.0"]
 
 

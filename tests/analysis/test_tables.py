@@ -11,7 +11,7 @@ import pytest
 
 from analysis import load, tables
 from boss.errors import InputError
-from boss.results.schema import YOUNGER_OPTIONS
+from boss.study.catalog import ALGORITHMS
 from boss.study.run import Run
 from tests.analysis.data import CIFAR10, grid_of_runs, make_run, rows, write_store
 
@@ -430,7 +430,7 @@ def test_settings(found: load.Results) -> None:
     common = tables.settings_common_text(tables.settings(found.runs)).set_index("setting")
     assert common.loc["learning_rate", "value"] == "0.03"
     different = tables.settings_different_text(tables.settings(found.runs))
-    options = {"threshold", "smoothing", *YOUNGER_OPTIONS["fixmatch"]}
+    options = {"smoothing", *ALGORITHMS["fixmatch"].options}
     assert set(different["setting"]) == {
         *("algorithm", *tables.PER_GROUP),
         *(f"options.{name}" for name in options),

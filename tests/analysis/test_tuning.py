@@ -119,29 +119,6 @@ def test_repeats_of_one_label_set_are_one_value():
     assert longer["num_pairs"] == 4
 
 
-def test_a_name_says_where_the_scope_is_another():
-    table = pd.concat(
-        [
-            scored(RECIPE | {("recipe", "x", 0): 1.0}),
-            scored(RECIPE, scope="short, cifar10, wrn-28-4, num_images = 128"),
-        ]
-    )
-    names = choosing.candidate_names(table, choosing.reference_of(table))
-    assert sorted(names.values()) == ["recipe", "recipe [wrn-28-4, num_images = 128]"]
-
-
-def test_text():
-    text = choosing.candidates_text(
-        choosing.candidates(scored(RECIPE | LONGER | {("recipe", "x", 0): 50.0}))
-    ).set_index("candidate")
-    assert text.loc["recipe", "to the reference"] == "reference"
-    assert text.loc["recipe", "wins / pairs"] == "-"
-    assert text.loc["longer", "to the reference"] == "+3.0"
-    assert text.loc["longer", "95% interval of the difference"] == "[+0.5, +5.5]"
-    assert text.loc["longer", "wins / pairs"] == "3 / 3"
-    assert not [name for name in text.columns if "test" in name]
-
-
 def test_what_a_signal_would_have_chosen():
     table = scored(RECIPE | LONGER | {("best", s, 0): 70.0 for s in SETS})
     used = table["variant"].map({"recipe": 10.0, "longer": 30.0, "best": 20.0})
@@ -213,18 +190,6 @@ def test_the_section(store):
     for part in (parts[0], parts[2]):
         assert "test_accuracy" not in part.numbers.columns
         assert "last_accuracy" not in part.numbers.columns
-
-
-def test_smoke_runs_are_called_so(tmp_path, store):
-    assert "Smoke runs" not in choosing.parts(load(store, "synthetic"))[0].caption
-    smoke = Store(tmp_path, "smoke")
-    for number in (0, 4):
-        row, tables = rows(method_run(number, num_validation=100, budget="smoke"))
-        for step in tables["evaluations"]:
-            step["validation_accuracy"] = 0.5
-        smoke.write(row, **tables)
-    caption = choosing.parts(load(tmp_path, "smoke"))[0].caption
-    assert caption.startswith("Smoke runs: they show that it works, and nothing can be chosen")
 
 
 def test_no_section_without_a_choice(tmp_path):
