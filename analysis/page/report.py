@@ -82,9 +82,9 @@ settings, only those that depart from the most frequent value of each. Section S
 
 READING_ROUNDS = """\
 "boss-4 -> fixmatch +40" is self-training: the network of a boss-4 run selected the 40 images of
-each predicted class on which it was most confident, and a new network was trained by FixMatch on the
-labeled images and the selected ones with their pseudo-labels; x2: two such rounds, each selecting
-anew; ?: the run that selected is not in the store."""
+each predicted class on which it was most confident, and a new network was trained by FixMatch on
+the labeled images and the selected ones with their pseudo-labels; x2: two such rounds,
+each selecting anew; ?: the run that selected is not in the store."""
 READING_ORACLES = """\
 What is marked (oracle) used hidden labels, true classes of selected images or accuracies on the
 test set: it is a diagnostic, not a result."""
