@@ -16,14 +16,8 @@ import pandas as pd
 
 from boss.study.catalog import ALGORITHMS
 
-from ..load import (
-    FAMILIES,
-    HYPERPARAMETERS,
-    ORACLE_MARK,
-    RANDOM,
-    Results,
-    last_step,
-)
+from ..load import Results, last_step
+from ..naming import FAMILIES, HYPERPARAMETERS, ORACLE_MARK, RANDOM
 from ..sections import prototypes, self_training
 from ..sections.balancing_runs import BASELINE
 from ..sections.class_balance import class_measures

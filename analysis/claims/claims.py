@@ -5,13 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from .. import tables
-from ..load import (
-    Results,
-    metrics,
-)
+from ..load import Results, metrics
 from ..page.parts import Part, Table
 from ..sections import self_training
+from ..sections.published import published_moments, published_note, read_published
 from ..statistics import LEVEL, Interval
 from ..tables import interval, plural, without_constant
 from .cases import (
@@ -42,7 +39,7 @@ def claims(found: Results) -> pd.DataFrame:
     runs = taking_part(found)
     table = metrics(found)
     full = self_training.yardsticks(found.runs)
-    gaps = published_gaps(tables.published_moments(tables.read_published(TABLE_1)))["gap"]
+    gaps = published_gaps(published_moments(read_published(TABLE_1)))["gap"]
     gap_range = Interval(float(gaps.min()), float(gaps.max()))
     order = [claim.name for claim in CLAIMS]
     rows = []
@@ -155,7 +152,7 @@ def parts(found: Results) -> list[Part]:
         "last column. There is no correction for multiple tests: on average "
         f"{(1 - LEVEL) * num_tests:.1f} of {num_tests} intervals miss the true value by chance (a "
         "p value counts as an interval). Published: the same statistic of the publication's own "
-        f"numbers. {tables.published_note(SINGLE)} Hand-picked sets are boss:0 to boss:5, which "
+        f"numbers. {published_note(SINGLE)} Hand-picked sets are boss:0 to boss:5, which "
         "share at most single images; the other sets combine these or are random."
     )
     return [

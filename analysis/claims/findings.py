@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .. import statistics, tables
-from ..load import (
-    AGGREGATES,
-)
+from .. import statistics
+from ..load import AGGREGATES
 from ..sections import prototypes
 from ..sections.class_balance import FAILED, class_measures
+from ..sections.protocols import protocols_table
+from ..sections.variance import spread_table
 from ..statistics import NO_INTERVAL, Floats, Interval
 from ..tables import number, plural
 from .catalog import EVEN_SD, FAR_LARGER, LEARNED, MOST, REACHED
@@ -111,7 +111,7 @@ def class_variance(classes: pd.DataFrame) -> Finding:
     classes = classes[repeated]
     if not len(classes):
         return Finding(missing=missing)
-    spread = tables.spread(classes)
+    spread = spread_table(classes)
     spread = spread[spread["label_set"] != "mean"]
     # This is sqrt(sum_k var_k) / K.
     independent = spread["sd_of_mean_if_independent"].to_numpy(dtype=float)
@@ -256,8 +256,8 @@ def to_full(children: pd.DataFrame, full: "pd.Series[float] | None") -> Finding:
 
 
 def optimism(runs: pd.DataFrame, limits: Interval) -> Finding:
-    """Claim 8: best on the test set minus last, as `tables.protocols` has it."""
-    row = tables.protocols(runs).iloc[-1]
+    """Claim 8: best on the test set minus last, as `protocols_table` has it."""
+    row = protocols_table(runs).iloc[-1]
     evaluations = int(runs["num_evaluations"].max())
     return Finding(
         float(row["optimism_points"]),

@@ -6,12 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .. import statistics, tables
-from ..load import (
-    AGGREGATES,
-    ALL,
-    CLASS_MEAN,
-)
+from .. import statistics
+from ..load import AGGREGATES, ALL, CLASS_MEAN
+from ..sections.published import PUBLISHED, published_moments, read_published
 from ..statistics import NO_INTERVAL, Interval
 from ..tables import interval
 from .catalog import (
@@ -56,7 +53,7 @@ class Published(NamedTuple):
 
 def printed_classes(name: str) -> pd.DataFrame:
     """Published runs in the form of `load.metrics`."""
-    table = tables.read_published(name)
+    table = read_published(name)
     names = {"experiment": name, "variant": "fixmatch", "method": "fixmatch"}
     return table.assign(**names, run_id=table["run"], repeat=table["run"]).rename(
         columns={"mean_percent": "percent"}
@@ -85,7 +82,7 @@ def printed_runs(table: pd.DataFrame, num_test: int) -> pd.DataFrame:
 
 def single_numbers() -> "pd.Series[float]":
     """Published numbers outside the tables, by (name, data set)."""
-    table = pd.read_csv(tables.PUBLISHED / SINGLE)
+    table = pd.read_csv(PUBLISHED / SINGLE)
     values: pd.Series[float] = table.set_index(["name", "dataset"])["value"]
     return values
 
@@ -94,7 +91,7 @@ def published_gaps(table1: pd.DataFrame) -> pd.DataFrame:
     """All minus the mean of the classes by row, as label_set and gap.
 
     Args:
-        table1: `tables.published_moments`.
+        table1: `published_moments`.
     """
     means = table1.pivot(index="label_set", columns="metric", values="mean")
     return (means[ALL] - means[CLASS_MEAN]).rename("gap").reset_index()
@@ -104,7 +101,7 @@ def published_spread(table1: pd.DataFrame) -> str:
     """The closest Table 1 has to claim 2: its All is probably not the mean of its classes.
 
     Args:
-        table1: `tables.published_moments`.
+        table1: `published_moments`.
     """
     squares = table1.assign(square=table1["sd"] ** 2)
     of_all = squares[squares["metric"] == ALL].set_index("label_set")["square"]
@@ -123,7 +120,7 @@ def published(dataset: str) -> dict[str, Published]:
         dataset: its numbers, where the publication has several; otherwise those of CIFAR-10.
     """
     single = single_numbers()
-    table1 = tables.published_moments(tables.read_published(TABLE_1))
+    table1 = published_moments(read_published(TABLE_1))
     runs = printed_runs(table1[table1["metric"] == ALL], int(single["test_images", "cifar10"]))
     classes = printed_classes(TABLE_2)
     of_table1 = f"Table 1: {counts_of(runs)}"

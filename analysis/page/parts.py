@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..load import Results
+
 
 @dataclass(frozen=True)
 class Table:
@@ -107,3 +109,18 @@ def without_rounds(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if len(first) in (0, len(table)):
         return table, ""
     return first, "Without self-training."
+
+
+MAX_IN_DETAIL = 4  # experiments; of more, one of each data set
+
+
+def with_figures(found: Results, experiments: list[str]) -> list[tuple[str, str]]:
+    """Name and ending of file names of the experiments that have figures.
+
+    Of many, those that hold nothing but full supervision have none.
+    """
+    ends = [*suffixes(experiments).items()]
+    if len(experiments) <= MAX_IN_DETAIL:
+        return ends
+    full = found.runs.groupby("experiment")["is_full"].all()
+    return [(name, end) for name, end in ends if not full[name]]

@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from .. import statistics
-from ..figures import how_many, images_axis, panels, set_title
-from ..load import GROUP, Results, augmentation_rates
+from ..load import Results, augmentation_rates
+from ..naming import GROUP
 from ..page.parts import Focus, Part, Picture, Table, by_experiment
 from ..statistics import Floats
+from ..style import how_many, images_axis, panels, set_title
 from ..tables import number, without_constant
 
 # How training images are distorted (boss.augment.ctaugment): of p = rate + (1 - DECAY), those below

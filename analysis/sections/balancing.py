@@ -10,25 +10,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import statistics
-from ..figures import (
-    GRAY,
-    color,
-    difference_marks,
-    how_many,
-    set_title,
-)
-from ..load import GROUP, Results, natural, variant_order
+from ..load import Results
+from ..naming import GROUP, natural, variant_order
 from ..page.parts import Focus, Part, Picture, Table, by_experiment
+from ..style import GRAY, color, difference_marks, how_many, set_title
 from ..tables import (
     column,
     counts_text,
-    difference_to,
     plus_minus,
     signed,
     signed_interval,
     wins,
     without_constant,
 )
+from .algorithms import difference_to
 from .balancing_runs import baseline_of, of_methods
 from .class_balance import (
     FAILED,

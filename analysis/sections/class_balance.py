@@ -8,7 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import statistics
-from ..figures import (
+from ..load import AGGREGATES
+from ..naming import GROUP
+from ..style import (
     ACCURACY,
     GRAY,
     MAX_VECTOR_DOTS,
@@ -18,15 +20,7 @@ from ..figures import (
     legend_columns,
     set_title,
 )
-from ..load import AGGREGATES, GROUP
-from ..tables import (
-    column,
-    interval,
-    number,
-    signed,
-    signed_interval,
-    without_constant,
-)
+from ..tables import column, interval, number, signed, signed_interval, without_constant
 from .balancing_runs import baseline_of
 
 FAILED, POOR = 20, 50  # percent: a class below has failed, or is poor

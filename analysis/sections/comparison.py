@@ -9,16 +9,8 @@ import pandas as pd
 from boss.study.study import Comparison
 
 from .. import statistics
-from ..load import (
-    Results,
-)
-from ..tables import (
-    column,
-    number,
-    plus_minus,
-    signed,
-    signed_interval,
-)
+from ..load import Results
+from ..tables import column, number, plus_minus, signed, signed_interval
 from .comparison_settings import (
     KNOWN,
     is_number,

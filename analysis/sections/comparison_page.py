@@ -15,10 +15,10 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from boss.study.study import Comparison
 
 from .. import statistics
-from ..figures import GRAY, Color, color, how_many, legend_columns, set_title
 from ..load import Results
 from ..page.parts import Part, Picture, Table, slug, suffixes
-from ..tables import counts_text, plural, published_note
+from ..style import GRAY, Color, color, how_many, legend_columns, set_title
+from ..tables import counts_text, plural
 from .comparison import DRAWN, axis_name, beside, measure, published_summary, table_text, with_names
 from .comparison_settings import (
     KNOWN_TEXT,
@@ -30,6 +30,7 @@ from .comparison_settings import (
     settings_table,
     shown_settings,
 )
+from .published import published_note
 from .self_training import SAME_TEST
 
 QUANTITIES = {

@@ -10,7 +10,7 @@ import pandas as pd
 from boss.errors import InputError, choose
 from boss.study.study import Comparison
 
-from ..load import (
+from ..naming import (
     EXPERIMENT,
     EXPERIMENT_IF_DIFFERENT,
     HYPERPARAMETERS,
@@ -19,9 +19,7 @@ from ..load import (
     label_set_kinds,
     setting_text,
 )
-from ..tables import (
-    published_file,
-)
+from .published import published_file
 
 NUMBERS = ["quantity", "percent", "sd_percent", "n", "known", "source", "note"]
 # How well a published number is known, and its mark in a table.

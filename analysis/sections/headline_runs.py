@@ -10,7 +10,8 @@ import pandas as pd
 from boss.study.run import BUDGETS
 
 from .. import statistics
-from ..load import ORACLE_MARK, chain_seconds, is_missing, load, natural
+from ..load import chain_seconds, load
+from ..naming import ORACLE_MARK, is_missing, natural
 from ..tables import plural
 from .comparison_settings import records, settings_table, value_text
 from .headlines import PROTOCOLS, UNKNOWN

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from .. import statistics, tables
-from ..load import ORACLE_MARK
+from ..naming import ORACLE_MARK
 from ..tables import number, plus_minus
 from .comparison_settings import KNOWN, read, records, value_text
+from .published import PUBLISHED, published_moments, read_published
 
-HEADLINES = tables.PUBLISHED / "headlines.csv"
+HEADLINES = PUBLISHED / "headlines.csv"
 NUMBERS = ["percent", "sd_percent", "low_percent", "high_percent", "n"]
 # A protocol and the column of runs that follows it.
 PROTOCOLS = {title.removesuffix(ORACLE_MARK): name for name, title in tables.PROTOCOLS.items()}
@@ -37,7 +38,7 @@ def headlines() -> pd.DataFrame:
     for row in records(pd.read_csv(HEADLINES, dtype=str, keep_default_na=False)):
         name = row["computed_from"]
         if row["metric"]:
-            row |= of_classes(tables.read_published(name), row["metric"])
+            row |= of_classes(read_published(name), row["metric"])
         elif name:
             by_settings.setdefault(name, records(read(name)))
             row |= of_settings(by_settings[name], settings(row["runs"]), row["note"])
@@ -68,10 +69,10 @@ def of_classes(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     """A number over all rows of a published table by label set and class, and what is known of it.
 
     Args:
-        table: `tables.read_published`.
+        table: `read_published`.
         metric: "All" or "mean of classes".
     """
-    moments = tables.published_moments(table)
+    moments = published_moments(table)
     mean, sd, n = combined(moments[moments["metric"] == metric])
     text = number(mean) if math.isnan(sd) else plus_minus(mean, sd)
     first = {name: table[name].iloc[0] for name in ("known", "source")}

@@ -8,12 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..figures import GRAY, LIGHT, set_title, unbroken
-from ..load import Results, labeled_images, natural
+from ..load import Results, labeled_images
+from ..naming import natural
 from ..page.parts import Part, Picture, suffixes
-from ..tables import (
-    counts_text,
-)
+from ..style import GRAY, LIGHT, set_title, unbroken
+from ..tables import counts_text
 
 ROWS_PER_PAGE = 16  # of a contact sheet, more where one label set has more
 MAX_PER_CLASS = 5  # images; label sets with more are not drawn

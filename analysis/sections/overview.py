@@ -14,9 +14,9 @@ import pandas as pd
 
 from boss.errors import InputError
 
-from ..load import ORACLE_MARK
+from ..naming import ORACLE_MARK
 from ..page.parts import Table
-from ..page.report import write_table
+from ..page.write import write_table
 from ..tables import number, plural, plus_minus
 from .comparison_settings import KNOWN, KNOWN_TEXT, records
 from .headline_runs import (

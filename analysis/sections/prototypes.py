@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import statistics
-from ..figures import ACCURACY, GRAY, MAX_PANELS, color, how_many, set_title
-from ..load import RANDOM, Results, natural
+from ..load import Results
+from ..naming import RANDOM, natural
 from ..page.parts import Part, Picture, Table, suffixes, without_rounds
 from ..statistics import Floats
+from ..style import ACCURACY, GRAY, MAX_PANELS, color, how_many, set_title
 from ..tables import (
     column,
     counts_text,

@@ -10,21 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from .. import statistics
-from ..figures import (
-    GRAY,
-    class_order,
-    color,
-    dash,
-    how_many,
-    images_axis,
-    panels,
-    set_title,
-)
-from ..load import GROUP, Results, class_curves
+from ..load import Results, class_curves
+from ..naming import GROUP
 from ..page.parts import Focus, Part, Picture, by_experiment
-from ..tables import (
-    counts_text,
-)
+from ..style import GRAY, class_order, color, dash, how_many, images_axis, panels, set_title
+from ..tables import counts_text
 from .balancing_runs import of_methods
 from .class_balance import method_legend
 

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import statistics
-from ..figures import ACCURACY, LIGHT, color, dash, set_title, unbroken
-from ..load import GROUP, HYPERPARAMETERS, ORACLE_MARK, PICKING, Results, plain_options
+from ..load import Results
+from ..naming import GROUP, HYPERPARAMETERS, ORACLE_MARK, PICKING, plain_options
 from ..page.parts import Part, Picture, Table, by_experiment
+from ..style import ACCURACY, LIGHT, color, dash, set_title, unbroken
 from ..tables import (
     column,
     number,

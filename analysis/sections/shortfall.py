@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from .. import statistics
-from ..load import GROUP, Results, chain_seconds, class_curves, last_step
+from ..load import Results, chain_seconds, class_curves, last_step
+from ..naming import GROUP
 from ..page.parts import Part, Table, Text
 from ..tables import column, interval, number, without_constant
 

@@ -20,19 +20,12 @@ from matplotlib.figure import Figure
 from boss.study.run import BUDGETS
 
 from .. import statistics
-from ..figures import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
-from ..load import HYPERPARAMETERS, Results, chain_seconds
+from ..load import Results, chain_seconds
+from ..naming import HYPERPARAMETERS
 from ..page.parts import Part, Picture, Table, suffixes
 from ..statistics import PAIR_KEYS, Floats
-from ..tables import (
-    column,
-    interval,
-    number,
-    plural,
-    signed,
-    signed_interval,
-    wins,
-)
+from ..style import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
+from ..tables import column, interval, number, plural, signed, signed_interval, wins
 
 # Candidates are compared only among runs that agree in these.
 CONTEXT = ["budget", "dataset_fingerprint", "num_validation", "label_set_size", "max_eval_images"]

@@ -12,8 +12,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import load, tables
+from analysis import load
 from analysis.claims import cases, catalog, claims, findings, intervals, published, verdicts
+from analysis.naming import HYPERPARAMETERS, ORACLE_MARK, RANDOM
+from analysis.sections.protocols import protocols_table
+from analysis.sections.published import PUBLISHED, read_published
+from analysis.sections.variance import variance_table
 from analysis.statistics import NO_INTERVAL, Interval
 from boss.study.run import Run
 from tests.analysis.data import (
@@ -490,7 +494,7 @@ def test_which_runs_must_be_above_chance() -> None:
 def test_published_numbers_by_hand() -> None:
     known = published.published("cifar10")
     assert set(known) == {"1a", "1b", "2", "3", "4", "6b", "7b", "8"}
-    table2 = tables.read_published(published.TABLE_2)
+    table2 = read_published(published.TABLE_2)
     wide = table2.pivot(index="run", columns="class_index", values="mean_percent").to_numpy()
     assert wide.shape == (4, 10)
     assert known["1a"].value == pytest.approx(wide.std(axis=1, ddof=1).mean())
@@ -526,7 +530,7 @@ def test_printed_runs_have_the_printed_moments() -> None:
 
 
 def test_every_single_number_has_a_source_and_is_known_somehow() -> None:
-    table = pd.read_csv(tables.PUBLISHED / published.SINGLE)
+    table = pd.read_csv(PUBLISHED / published.SINGLE)
     assert not table.duplicated(["name", "dataset"]).any()
     assert set(table["known"]) <= {"given", "confirmed", "recalled"}
     assert table["source"].notna().all() and table["value"].notna().all()
@@ -730,7 +734,7 @@ def test_prototypes_at_chance(tmp_path: Path) -> None:
     # It is enough that one of the two kinds of label sets is learned from.
     one_kind = claims.claims(write(tmp_path / "a", choice_runs(0.1, 0.7)))
     assert one(one_kind, "6a", family="hand-picked")["verdict"] == catalog.HOLDS
-    assert one(one_kind, "1a", family=load.RANDOM)["verdict"] == catalog.UNTESTABLE
+    assert one(one_kind, "1a", family=RANDOM)["verdict"] == catalog.UNTESTABLE
     neither = claims.claims(write(tmp_path / "b", choice_runs(0.1, 0.1)))
     assert one(neither, "6a", family="hand-picked")["verdict"] == catalog.UNTESTABLE
     assert one(neither, "6b")["verdict"] == catalog.HOLDS  # of other label sets
@@ -758,7 +762,7 @@ def test_which_gap_the_best_on_test_explains(tmp_path: Path, above: float, expec
 
 
 def test_other_settings_by_hand() -> None:
-    settings = dict.fromkeys(load.HYPERPARAMETERS, 1)
+    settings = dict.fromkeys(HYPERPARAMETERS, 1)
     fixmatch = pd.DataFrame(
         [settings | {"options": json.dumps({"threshold": 0.95, "labels": "hard"})}]
     )
@@ -802,7 +806,7 @@ def test_committed_results(study: str) -> None:
     numbers = claims.claims(load.load(REFERENCE, study))
     assert set(numbers["about"]) == {verdicts.OTHER_DATA}
     assert numbers["scope"].nunique() == 1  # 40 labels are not one per class
-    oracles = numbers["runs"].str.contains(load.ORACLE_MARK, regex=False)
+    oracles = numbers["runs"].str.contains(ORACLE_MARK, regex=False)
     assert not oracles.any()
     words = {catalog.HOLDS, catalog.FAILS, catalog.OPEN, catalog.TOO_FEW, catalog.UNTESTABLE}
     assert set(numbers["verdict"]) <= words
@@ -817,16 +821,16 @@ def test_claims_agree_with_the_other_sections() -> None:
     found = load.load(REFERENCE, "boss_digits")
     numbers = claims.claims(found)
     fixmatch = found.runs[(found.runs["method"] == "fixmatch") & (found.runs["round"] == 0)]
-    fixmatch = fixmatch[fixmatch["family"] == load.RANDOM]
+    fixmatch = fixmatch[fixmatch["family"] == RANDOM]
     table = load.metrics(found)
     table = table[table["run_id"].isin(fixmatch["run_id"])]
-    variance = tables.variance(table).set_index("metric").loc["All"]
+    variance = variance_table(table).set_index("metric").loc["All"]
     share = one(numbers, "4")
     assert share["value"] == pytest.approx(variance["share"])
     assert share["high"] == pytest.approx(variance["share_high"])
     assert one(numbers, "3")["value"] == pytest.approx(variance["repeat_sd"])
     assert one(numbers, "8")["value"] == pytest.approx(
-        tables.protocols(fixmatch).iloc[-1]["optimism_points"]
+        protocols_table(fixmatch).iloc[-1]["optimism_points"]
     )
     # Straight from the runs: method 4 and FixMatch, by label set.
     last = found.runs[found.runs["round"] == 0].pivot_table(

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import load, tables
+from analysis import load
 from analysis.page.parts import Picture, Table
 from analysis.sections import comparison as compare
 from analysis.sections import comparison_page as page
 from analysis.sections import comparison_settings
+from analysis.sections.published import PUBLISHED, published_note
 from boss.errors import InputError
 from boss.study.run import Run
 from boss.study.study import Comparison
@@ -135,7 +136,7 @@ def test_the_ablations_are_those_of_the_reference() -> None:
 
 
 def test_published_files_by_settings_are_complete() -> None:
-    files = [*tables.PUBLISHED.glob("ablation_*.csv"), *tables.PUBLISHED.glob("fixmatch_*.csv")]
+    files = [*PUBLISHED.glob("ablation_*.csv"), *PUBLISHED.glob("fixmatch_*.csv")]
     assert len(files) == 9
     for path in files:
         table = comparison_settings.read(path.name)
@@ -144,7 +145,7 @@ def test_published_files_by_settings_are_complete() -> None:
         assert (table["source"] != "").all()
         assert not table.duplicated([*comparison_settings.settings_of(table), "quantity"]).any()
         assert (table["percent"].notna() | (table["note"] != "")).all()
-        assert "67,108,864" in tables.published_note(path.name)
+        assert "67,108,864" in published_note(path.name)
         if path.name.startswith("ablation_"):
             assert set(table["dataset"]) == {"cifar10"}
             assert set(table["num_labels"]) == {"250"}
@@ -172,7 +173,7 @@ def test_values_are_compared_as_texts() -> None:
 
 # Which numbers stand beside which
 
-PUBLISHED = pd.DataFrame(
+THEIRS = pd.DataFrame(
     [
         ("cifar10", "fixmatch", "ctaugment", "error", 5.0, 1.0, 5, "given", ""),
         ("cifar10", "fixmatch", "", "error", 6.0, math.nan, 1, "recalled", "A note."),
@@ -183,7 +184,7 @@ PUBLISHED = pd.DataFrame(
     columns=["dataset", "algorithm", "augmentation", "quantity", "percent", "sd_percent", "n",
              "known", "note"],
 ).assign(source="a paper")  # fmt: skip
-PUBLISHED = PUBLISHED.assign(printed=["5.00 ± 1.00", "6.0", "50.0 ± 4.0", "90", ""])
+THEIRS = THEIRS.assign(printed=["5.00 ± 1.00", "6.0", "50.0 ± 4.0", "90", ""])
 ALGORITHMS = Comparison(published="x.csv", axis=("algorithm", "augmentation"))
 
 
@@ -213,7 +214,7 @@ def test_means_and_differences_by_hand() -> None:
     # Label set a: 6 and 8 (mean 7), b: 9: mean 8, sd sqrt(2), n = 2. Published 5 +- 1, n = 5.
     values = {("fixmatch", "ctaugment", "a", 0): 6.0, ("fixmatch", "ctaugment", "a", 1): 8.0}
     values |= {("fixmatch", "ctaugment", "b", 0): 9.0}
-    table = compare.beside(ours(values), PUBLISHED, ALGORITHMS)
+    table = compare.beside(ours(values), THEIRS, ALGORITHMS)
     [row] = rows_of(table, augmentation="ctaugment", quantity="error")
     assert (row["num_runs"], row["num_label_sets"]) == (3, 2)
     assert row["ours_percent"] == pytest.approx(8)
@@ -231,7 +232,7 @@ def test_means_and_differences_by_hand() -> None:
 
 def test_one_label_set_has_a_deviation_over_runs_but_no_interval_of_the_difference() -> None:
     values = {("fixmatch", "ctaugment", "a", i): 6.0 + 2 * i for i in range(2)}
-    [row] = rows_of(compare.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="ctaugment",
+    [row] = rows_of(compare.beside(ours(values), THEIRS, ALGORITHMS), augmentation="ctaugment",
                     quantity="error")  # fmt: skip
     assert (row["num_label_sets"], row["interval_over"]) == (1, "repeats of one label set")
     assert row["ours_sd_percent"] == pytest.approx(math.sqrt(2))
@@ -241,7 +242,7 @@ def test_one_label_set_has_a_deviation_over_runs_but_no_interval_of_the_differen
 
 def test_a_published_number_without_deviation_is_a_single_value() -> None:
     values = {("fixmatch", "randaugment", s, 0): x for s, x in (("a", 6.0), ("b", 9.0))}
-    [row] = rows_of(compare.beside(ours(values), PUBLISHED, ALGORITHMS), augmentation="randaugment",
+    [row] = rows_of(compare.beside(ours(values), THEIRS, ALGORITHMS), augmentation="randaugment",
                     algorithm="fixmatch")  # fmt: skip
     assert (row["published_percent"], row["known"], row["note"]) == (6, "recalled", "A note.")
     assert row["difference_points"] == pytest.approx(1.5)
@@ -249,8 +250,8 @@ def test_a_published_number_without_deviation_is_a_single_value() -> None:
 
 
 def test_the_row_that_gives_most_settings_is_compared() -> None:
-    theirs = comparison_settings.records(PUBLISHED)
-    names = comparison_settings.settings_of(PUBLISHED)
+    theirs = comparison_settings.records(THEIRS)
+    names = comparison_settings.settings_of(THEIRS)
     settings = {"dataset": "cifar10", "algorithm": "fixmatch", "quantity": "error"}
     assert compare.fits(settings | {"augmentation": "ctaugment"}, theirs, names) == [0]
     assert compare.fits(settings | {"augmentation": "cutout"}, theirs, names) == [1]  # any value
@@ -264,7 +265,7 @@ def test_the_row_that_gives_most_settings_is_compared() -> None:
 
 def test_what_one_side_lacks_is_kept() -> None:
     values = {("vat", "randaugment", "a", 0): 20.0, ("pi_model", "randaugment", "a", 0): 40.0}
-    table = compare.beside(ours(values), PUBLISHED, ALGORITHMS)
+    table = compare.beside(ours(values), THEIRS, ALGORITHMS)
     [vat] = rows_of(table, algorithm="vat")
     assert math.isnan(vat["published_percent"])  # type: ignore[arg-type]
     assert math.isnan(vat["difference_points"])  # type: ignore[arg-type]
@@ -284,7 +285,7 @@ def test_what_one_side_lacks_is_kept() -> None:
 
 def test_what_was_not_run_joins_the_row_of_ours_elsewhere() -> None:
     # Pi-Model was run with 40 labels only; its published number with 250 is of the same category.
-    published = PUBLISHED[2:3].assign(num_labels="250")
+    published = THEIRS[2:3].assign(num_labels="250")
     mine = ours({("pi_model", "randaugment", "a", 0): 40.0}).assign(num_labels="40")
     comparison = dataclasses.replace(ALGORITHMS, panels=("num_labels",))
     table = compare.with_names(compare.beside(mine, published, comparison), comparison, published)
@@ -315,10 +316,10 @@ def test_what_ours_share_completes_a_row_that_was_not_run() -> None:
 def test_groups_with_equal_settings_are_not_averaged() -> None:
     mine = ours({("fixmatch", "ctaugment", "a", 0): 6.0})
     other = mine.assign(group="batch size 32", variant="fixmatch (batch_size = 32)", percent=9.0)
-    table = compare.beside(pd.concat([mine, other]), PUBLISHED, ALGORITHMS)
+    table = compare.beside(pd.concat([mine, other]), THEIRS, ALGORITHMS)
     mine_only = table[table["num_runs"] > 0]
     assert sorted(mine_only["ours_percent"]) == [6, 9]
-    named = compare.with_names(table, ALGORITHMS, PUBLISHED)
+    named = compare.with_names(table, ALGORITHMS, THEIRS)
     text = compare.table_text(named, ALGORITHMS, {"A note.": 1, "None.": 2})
     assert "fixmatch (batch_size = 32)" in set(text["variant"])
 
@@ -492,12 +493,10 @@ def test_what_a_study_can_get_wrong(tmp_path: Path, changes: dict[str, str], mes
 
 
 def figure_of(values: pd.DataFrame, comparison: Comparison = ALGORITHMS) -> Figure:
-    numbers = compare.with_names(
-        compare.beside(values, PUBLISHED, comparison), comparison, PUBLISHED
-    )
+    numbers = compare.with_names(compare.beside(values, THEIRS, comparison), comparison, THEIRS)
     names = [
         *comparison_settings.shown_settings(comparison),
-        *comparison_settings.settings_of(PUBLISHED),
+        *comparison_settings.settings_of(THEIRS),
         "group",
         "quantity",
     ]

@@ -6,7 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import load, tables
+from analysis import load
+from analysis.naming import most_frequent, value_texts
+from analysis.sections.algorithms import algorithms_table, algorithms_text
+from analysis.sections.label_sets import class_accuracy
+from analysis.sections.published import comparable, read_published
 from boss.results.read import Store
 from boss.study.catalog import ALGORITHMS
 from boss.study.methods import METHODS
@@ -101,7 +105,7 @@ def test_names_leave_out_what_is_most_frequent_where_much_differs(tmp_path: Path
         "fixmatch (optimizer = adam, learning_rate = 0.002, beta2 = 0.9)",
     ]
     # Nothing but the first is what others are compared with.
-    assert set(tables.algorithms(found.runs)["baseline"]) == {"", "fixmatch"}
+    assert set(algorithms_table(found.runs)["baseline"]) == {"", "fixmatch"}
 
 
 def test_without_a_most_frequent_value_all_are_named(tmp_path: Path) -> None:
@@ -120,14 +124,14 @@ def test_without_a_most_frequent_value_all_are_named(tmp_path: Path) -> None:
 
 
 def test_most_frequent_values() -> None:
-    assert load.most_frequent(["a", "b", "a"]) == "a"
-    assert load.most_frequent(["a", "b"]) is None
-    assert load.most_frequent(["a", "a", ""]) is None  # who lacks it must not look alike
+    assert most_frequent(["a", "b", "a"]) == "a"
+    assert most_frequent(["a", "b"]) is None
+    assert most_frequent(["a", "a", ""]) is None  # who lacks it must not look alike
 
 
 def test_numbers_in_names_are_short_unless_they_would_be_equal() -> None:
-    assert load.value_texts([0.03 / 7, 7, None, True]) == ["0.00428571", "7", "", "True"]
-    assert load.value_texts([0.1234567, 0.12345671]) == ["0.1234567", "0.12345671"]
+    assert value_texts([0.03 / 7, 7, None, True]) == ["0.00428571", "7", "", "True"]
+    assert value_texts([0.1234567, 0.12345671]) == ["0.1234567", "0.12345671"]
 
 
 def test_the_variant_nearest_to_the_published_settings_is_the_baseline(tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_the_variant_nearest_to_the_published_settings_is_the_baseline(tmp_path:
         ]
     ):
         found = loaded(tmp_path / str(number), [make_run(**setting) for setting in fields])
-        assert set(tables.algorithms(found.runs)["baseline"]) == {"", f"fixmatch ({baseline})"}
+        assert set(algorithms_table(found.runs)["baseline"]) == {"", f"fixmatch ({baseline})"}
 
 
 def test_variants_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -178,7 +182,7 @@ def test_pairs_are_right_where_algorithms_differ_in_their_settings(tmp_path: Pat
     ]
     percent = dict(zip((run.id for run in runs), range(10, 90, 5), strict=False))
     changes = {run_id: {"last_accuracy": p / 100} for run_id, p in percent.items()}
-    table = tables.algorithms(loaded(tmp_path, runs, changes=changes).runs).set_index("variant")
+    table = algorithms_table(loaded(tmp_path, runs, changes=changes).runs).set_index("variant")
     # Values of the algorithms are 10 .. 25, 30 .. 45, 50 .. 65, 70 .. 85 in one order.
     assert list(table.loc[["fixmatch", "mixmatch", "vat"], "difference_points"]) == pytest.approx(
         [20, 40, 60]
@@ -209,7 +213,7 @@ def test_rounds_stand_beside_their_parents(tmp_path: Path) -> None:
     assert found.runs["experiment"].nunique() == 1
     assert set(found.runs["label_set_size"]) == {10}
     assert found.runs.set_index("run_id").loc[child.id, "num_labels"] == 10 + 400
-    table = tables.algorithms(found.runs).set_index("variant")
+    table = algorithms_table(found.runs).set_index("variant")
     assert set(table["baseline"]) == {"", "fixmatch"}
     assert table.loc["boss-4 -> fixmatch +40", "num_pairs"] == 1
 
@@ -261,9 +265,9 @@ def test_self_training_is_no_baseline_and_is_not_compared_with_publications(
     runs = [method_run(4, repeat=i) for i in range(2)]
     runs += [child_of(run, 40) for run in runs]
     found = loaded(tmp_path, runs)
-    assert set(tables.algorithms(found.runs)["baseline"]) == {"", "boss-4"}
-    theirs = tables.read_published("empirical_perspectives_table1.csv")
-    assert tables.comparable(load.metrics(found), found.runs, theirs).empty
+    assert set(algorithms_table(found.runs)["baseline"]) == {"", "boss-4"}
+    theirs = read_published("empirical_perspectives_table1.csv")
+    assert comparable(load.metrics(found), found.runs, theirs).empty
 
 
 @pytest.mark.parametrize(
@@ -296,7 +300,7 @@ def test_children_are_averaged_with_their_equals_only(tmp_path: Path, other: obj
     names = {run.id: (named(found, run), *group_of(found, run)) for run in [*ours, *theirs]}
     assert len({names[run.id] for run in ours}) == len({names[run.id] for run in theirs}) == 1
     assert not {names[run.id][:2] for run in ours} & {names[run.id][:2] for run in theirs}
-    table = tables.class_accuracy(load.metrics(found))
+    table = class_accuracy(load.metrics(found))
     assert set(table["n"]) == {3}
 
 
@@ -363,7 +367,7 @@ def test_a_label_set_that_is_an_oracle_is_marked_instead_of_the_variant(tmp_path
 def test_an_oracle_alone_is_marked_too(tmp_path: Path) -> None:
     found = loaded(tmp_path, [method_run(n, REFINED) for n in (0, 4)])
     assert found.runs["experiment"].str.contains("select (oracle) label sets", regex=False).all()
-    text = tables.algorithms_text(tables.algorithms(found.runs))
+    text = algorithms_text(algorithms_table(found.runs))
     assert text["experiment"].str.contains("(oracle)", regex=False).all()
 
 
@@ -387,7 +391,7 @@ def test_an_oracle_alone_is_marked_too(tmp_path: Path) -> None:
     ],
 )
 def test_families_of_label_sets(label_set: str, dataset: str, family: str) -> None:
-    assert load.family(label_set, dataset) == family
+    assert family(label_set, dataset) == family
 
 
 # Fully supervised runs
@@ -401,7 +405,7 @@ def test_full_supervision_is_an_experiment_of_its_own(tmp_path: Path) -> None:
     assert set(full["run_id"]) == {full_run(i).id for i in range(2)}
     assert set(full["experiment"]) == {"short, cifar10, wrn-10-1, num_labels = 1201"}
     assert not set(full["experiment"]) & set(found.runs.loc[~found.runs["is_full"], "experiment"])
-    table = tables.algorithms(found.runs)
+    table = algorithms_table(found.runs)
     assert set(table.loc[table["experiment"].isin(full["experiment"]), "baseline"]) == {""}
 
 

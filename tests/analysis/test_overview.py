@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis import load
+from analysis.naming import ORACLE_MARK, family
 from analysis.sections import headline_runs, headlines, overview
 from analysis.tables import PROTOCOLS
 from boss.errors import InputError
@@ -121,7 +122,7 @@ def test_the_file_of_headlines_is_complete() -> None:
     keys = [row["key"] for row in rows]
     assert len({*keys}) == len(keys)
     assert len({(row["title"], row["runs"]) for row in rows}) == len(rows)
-    protocols = {title.removesuffix(load.ORACLE_MARK) for title in PROTOCOLS.values()}
+    protocols = {title.removesuffix(ORACLE_MARK) for title in PROTOCOLS.values()}
     for row in headlines.headlines().to_dict("records"):
         assert row["is_main"] in ("", "yes")
         if row["printed"]:
@@ -162,7 +163,7 @@ def described(run: Run) -> dict[str, Any]:
         "method": own.method,
         "started_from": run.method,
         "round": run.round,
-        "family": load.family(run.label_set, run.dataset),
+        "family": family(run.label_set, run.dataset),
         "is_oracle": any(leaks),
         "dataset_fingerprint": "",
     }  # fmt: skip

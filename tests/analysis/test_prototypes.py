@@ -11,10 +11,11 @@ import pytest
 from scipy import stats
 
 from analysis import load
+from analysis.naming import RANDOM
 from analysis.sections import labeled_images, prototypes
 from tests.analysis.data import CIFAR10, full_run, make_run, method_run, run_rows, write_store
 
-RANDOM = load.RANDOM
+RANDOM = RANDOM
 
 
 def in_families(percents: dict[str, dict[str, list[float]]], variant: str) -> pd.DataFrame:

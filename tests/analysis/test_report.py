@@ -19,10 +19,20 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 import analysis
-from analysis import figures, load
+from analysis import load
 from analysis.page import report as report_module
-from analysis.page.report import Picture, Report, escape, report
+from analysis.page.report import Picture, report
 from analysis.page.saving import Saver
+from analysis.page.write import (
+    MAX_ROWS_IN_TEXT,
+    Report,
+    escape,
+    shortened,
+    table_on_page,
+    write_table,
+)
+from analysis.sections.label_sets import class_convergence
+from analysis.style import STYLE, spread_out
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.results.schema import OPTIONAL_TABLES, TABLES
@@ -295,12 +305,12 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 
 def test_labels_of_curves_do_not_overlap() -> None:
     wanted = np.array([96.0, 97.0, 5.0, 96.5, 100.0])
-    placed = figures.spread_out(wanted, gap=5, low=0, high=100)
+    placed = spread_out(wanted, gap=5, low=0, high=100)
     assert np.diff(np.sort(placed)).min() >= 5 - 1e-9
     assert list(np.argsort(placed)) == list(np.argsort(wanted))
     assert placed.max() <= 100
     assert placed[2] == 5
-    assert list(figures.spread_out(np.array([10.0, 50.0]), 5, 0, 100)) == [10, 50]
+    assert list(spread_out(np.array([10.0, 50.0]), 5, 0, 100)) == [10, 50]
 
 
 def texts_of(figure: Figure) -> list[Text]:
@@ -321,7 +331,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     figures_by_name: dict[str, Figure] = {}
 
     def draw(part: Picture, folder: Path, saver: Saver) -> list[Path]:
-        with matplotlib.style.context(["default", figures.STYLE]):
+        with matplotlib.style.context(["default", STYLE]):
             figure = figures_by_name[part.name] = part.draw()
             FigureCanvasAgg(figure).draw()
         return []
@@ -575,29 +585,27 @@ print("analysis" in sys.modules)
 
 
 def test_a_table_of_thousands_of_rows_is_shortened_but_in_its_csv(tmp_path: Path) -> None:
-    num_rows = report_module.MAX_ROWS_IN_TEXT + 500
+    num_rows = MAX_ROWS_IN_TEXT + 500
     table = pd.DataFrame({"x": range(num_rows)})
     part = report_module.Table("many", "Many", "A caption.", table, table)
-    list(report_module.write_table(part, "s", tmp_path))
+    list(write_table(part, "s", tmp_path))
     assert len(pd.read_csv(tmp_path / "many.csv")) == num_rows
     for ending, first_cell in (("md", "| "), ("tex", "")):
         text = (tmp_path / f"many.{ending}").read_text()
         assert "Shown: 1000 of 1500 rows, all are in many.csv." in text
         assert re.search(rf"^{re.escape(first_cell)}999 ", text, re.M)
         assert not re.search(rf"^{re.escape(first_cell)}1000 ", text, re.M)
-    assert "Shown: 60 of 1500 rows, all are in tables/many.csv." in report_module.table_on_page(
-        part
-    )
+    assert "Shown: 60 of 1500 rows, all are in tables/many.csv." in table_on_page(part)
     part = report_module.Table("few", "Few", "A caption.", table[:100], table[:100])
-    assert "all are in tables/few.md." in report_module.table_on_page(part)
-    assert report_module.shortened(part) is part
+    assert "all are in tables/few.md." in table_on_page(part)
+    assert shortened(part) is part
 
 
 def test_curves_of_many_repeats_are_one_artist(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(repeat=repeat) for repeat in range(12)])
     found = load.load(tmp_path, "synthetic")
     curves = load.class_curves(found)
-    figure = figures.class_convergence(curves, "title")
+    figure = class_convergence(curves, "title")
     for index, axis in enumerate(figure.axes):
         assert not axis.lines
         [collection] = axis.collections

@@ -10,6 +10,28 @@ import pandas as pd
 import pytest
 
 from analysis import load, tables
+from analysis.naming import SETTINGS
+from analysis.sections.algorithms import algorithms_table, verdicts_table, verdicts_text
+from analysis.sections.label_sets import class_accuracy, class_accuracy_text, runs_text
+from analysis.sections.protocols import protocols_table, protocols_text
+from analysis.sections.published import (
+    PUBLISHED,
+    as_printed,
+    comparable,
+    published_moments,
+    published_note,
+    published_table,
+    published_text,
+    read_published,
+)
+from analysis.sections.reference import reference_table, reference_text
+from analysis.sections.settings import (
+    PER_GROUP,
+    run_settings,
+    settings_common_text,
+    settings_different_text,
+)
+from analysis.sections.variance import spread_table, variance_table, variance_text
 from boss.errors import InputError
 from boss.study.catalog import ALGORITHMS
 from boss.study.run import Run
@@ -36,9 +58,9 @@ def metrics(found: load.Results) -> pd.DataFrame:
 
 
 def test_published_runs_give_row_4_of_published_means() -> None:
-    means = tables.read_published(TABLE_1)
+    means = read_published(TABLE_1)
     row_4 = means[(means["row"] == 4) & (means["class_name"] != "All")].set_index("class_name")
-    runs = tables.published_moments(tables.read_published(TABLE_2)).set_index("metric")
+    runs = published_moments(read_published(TABLE_2)).set_index("metric")
     for name in CIFAR10:
         digits = 1 if name == "automobile" else 0  # as printed
         sd = row_4.loc[name, "sd_percent"]
@@ -53,7 +75,7 @@ def test_published_runs_give_row_4_of_published_means() -> None:
 
 def test_published_deviations_are_sample_deviations() -> None:
     # With n instead of n - 1 the deviation of dog would be 47 and of cat 40: printed are 54 and 47.
-    runs = tables.read_published(TABLE_2)
+    runs = read_published(TABLE_2)
     for name, printed in (("dog", 54), ("cat", 47), ("truck", 47)):
         values = runs.loc[runs["class_name"] == name, "mean_percent"]
         assert round(values.std(ddof=1)) == printed
@@ -61,7 +83,7 @@ def test_published_deviations_are_sample_deviations() -> None:
 
 
 def test_published_all_is_above_the_mean_of_the_published_classes() -> None:
-    table = tables.published_moments(tables.read_published(TABLE_1))
+    table = published_moments(read_published(TABLE_1))
     wide = table.pivot(index="row", columns="metric", values="mean")
     assert list(wide["mean of classes"].round(2)) == pytest.approx(
         [60.95, 66.26, 60.94, 58.98, 43.12, 48.03], abs=0.011
@@ -71,24 +93,24 @@ def test_published_all_is_above_the_mean_of_the_published_classes() -> None:
 
 
 def test_published_runs_do_not_give_the_published_all() -> None:
-    runs = tables.published_moments(tables.read_published(TABLE_2)).set_index("metric")
+    runs = published_moments(read_published(TABLE_2)).set_index("metric")
     mean, sd = runs.loc["mean of classes", ["mean", "sd"]]
     assert (round(mean, 1), round(sd, 1)) == (58.9, 8.1)  # printed: 64 +- 5
 
 
 def test_published_files_are_complete() -> None:
-    for path in tables.PUBLISHED.glob("empirical_*.csv"):
-        table = tables.read_published(path.name)
+    for path in PUBLISHED.glob("empirical_*.csv"):
+        table = read_published(path.name)
         assert set(table["known"]) <= {"given", "confirmed", "recalled"}
         assert set(table["label_set_known"]) <= {"given", "inferred"}
         assert table["source"].notna().all()
-        assert tables.published_note(path.name)
-    assert len(tables.read_published(TABLE_1)) == 66
-    assert len(tables.read_published(TABLE_2)) == 40
+        assert published_note(path.name)
+    assert len(read_published(TABLE_1)) == 66
+    assert len(read_published(TABLE_2)) == 40
     with pytest.raises(InputError, match=r"unknown published table 'x\.csv': choose from"):
-        tables.read_published("x.csv")
+        read_published("x.csv")
     with pytest.raises(InputError, match=r"choose from empirical_\w+1.csv, empirical_\w+2.csv$"):
-        tables.read_published("fixmatch_table2.csv")  # of the other kind
+        read_published("fixmatch_table2.csv")  # of the other kind
 
 
 # Groups
@@ -96,7 +118,7 @@ def test_published_files_are_complete() -> None:
 
 def test_settings_cover_every_field_of_a_run() -> None:
     fields = {field.name for field in dataclasses.fields(Run)} - {"label_set", "repeat"}
-    assert fields <= set(load.SETTINGS)
+    assert fields <= set(SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +143,7 @@ def test_runs_with_different_settings_are_never_averaged(
     runs = [make_run(repeat=i, **extra) for i in range(3) for extra in ({}, {field: value})]
     write_store(tmp_path, runs)
     found = load.load(tmp_path, "synthetic")
-    table = tables.class_accuracy(load.metrics(found))
+    table = class_accuracy(load.metrics(found))
     assert set(table["n"]) == {3}
     assert found.runs["group"].nunique() == 2
     assert len(found.runs[["experiment", "variant"]].drop_duplicates()) == 2
@@ -132,7 +154,7 @@ def test_runs_with_different_settings_are_never_averaged(
 def test_hand_picked_and_random_label_sets_are_never_averaged(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(label_set=s) for s in ("boss:0", "boss:1", "fixmatch:0@10")])
     found = load.load(tmp_path, "synthetic")
-    assert sorted(tables.algorithms(found.runs)["num_label_sets"]) == [1, 2]
+    assert sorted(algorithms_table(found.runs)["num_label_sets"]) == [1, 2]
 
 
 def test_label_sets_are_in_natural_order(tmp_path: Path) -> None:
@@ -167,9 +189,9 @@ def test_the_same_training_under_two_ids_counts_once(
     assert set(found.evaluations["run_id"]) == set(found.runs["run_id"])
     assert len(found.warnings) == 1
     assert all(f"{run_id}, as {'b' * 16}" in found.warnings[0] for run_id in ids[:2])
-    table = tables.algorithms(found.runs)
+    table = algorithms_table(found.runs)
     assert table["num_runs"].sum() == len(runs) + 1
-    accuracy = tables.class_accuracy(load.metrics(found))
+    accuracy = class_accuracy(load.metrics(found))
     assert accuracy["n"].max() == (2 if "options" in other else 3)
 
 
@@ -202,7 +224,7 @@ def test_metrics_are_those_of_the_teacher_after_the_last_step(metrics: pd.DataFr
 
 
 def test_class_accuracy_against_a_loop(metrics: pd.DataFrame) -> None:
-    table = tables.class_accuracy(metrics)
+    table = class_accuracy(metrics)
     assert len(table) == 2 * 6 * 13
     for run in grid_of_runs(num_repeats=1):
         same = [dataclasses.replace(run, repeat=i) for i in range(4)]
@@ -219,24 +241,24 @@ def test_class_accuracy_against_a_loop(metrics: pd.DataFrame) -> None:
 
 
 def test_class_accuracy_text(metrics: pd.DataFrame) -> None:
-    text = tables.class_accuracy_text(tables.class_accuracy(metrics))
+    text = class_accuracy_text(class_accuracy(metrics))
     assert list(text.columns[:4]) == ["variant", "label_set", "n", "All"]
     assert list(text.columns[-10:]) == list(CIFAR10)
-    numbers = tables.class_accuracy(metrics).iloc[0]
+    numbers = class_accuracy(metrics).iloc[0]
     expected = f"{numbers['mean_percent']:.1f} ± {numbers['sd_percent']:.1f}"
     assert text["All"][0] == expected
 
 
 def test_runs_text_ends_with_mean_and_deviation(metrics: pd.DataFrame) -> None:
     focus = metrics[(metrics["variant"] == "fixmatch") & (metrics["label_set"] == "fixmatch:1@10")]
-    text = tables.runs_text(focus)
+    text = runs_text(focus)
     assert list(text["repeat"]) == [0, 1, 2, 3, "mean ± sd"]
     values = [float(x) for x in text["dog"][:4]]
     assert text["dog"][4] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
 def test_protocols(found: load.Results) -> None:
-    table = tables.protocols(found.runs)
+    table = protocols_table(found.runs)
     assert list(table["label_set"][:7]) == [*(f"fixmatch:{i}@10" for i in range(6)), "all"]
     fixmatch = found.runs[found.runs["variant"] == "fixmatch"]
     total = table[(table["variant"] == "fixmatch") & (table["label_set"] == "all")].iloc[0]
@@ -245,11 +267,11 @@ def test_protocols(found: load.Results) -> None:
     assert total["optimism_low"] < total["optimism_points"] < total["optimism_high"]
     assert total["interval_over"] == "label sets"
     assert table["interval_over"][0] == "repeats of one label set"
-    assert list(tables.protocols_text(table)["n"][:7]) == [4] * 6 + [24]
+    assert list(protocols_text(table)["n"][:7]) == [4] * 6 + [24]
 
 
 def test_algorithms_compare_pairs_with_supervised(found: load.Results) -> None:
-    table = tables.algorithms(found.runs).set_index("variant")
+    table = algorithms_table(found.runs).set_index("variant")
     assert table.loc["fixmatch", "baseline"] == "supervised"
     assert table.loc["supervised", "baseline"] == ""
     assert table.loc["supervised", "num_pairs"] == 0
@@ -266,7 +288,7 @@ def test_algorithms_compare_pairs_with_supervised(found: load.Results) -> None:
 
 def test_algorithms_without_supervised_compare_with_fixmatch(tmp_path: Path) -> None:
     write_store(tmp_path, grid_of_runs(("boss", "fixmatch"), 2, 2))
-    table = tables.algorithms(load.load(tmp_path, "synthetic").runs).set_index("variant")
+    table = algorithms_table(load.load(tmp_path, "synthetic").runs).set_index("variant")
     assert table.loc["boss-4", "baseline"] == "fixmatch"
     assert list(table.index) == ["fixmatch", "boss-4"]
 
@@ -288,26 +310,26 @@ def test_verdicts_by_hand() -> None:
         columns=["experiment", "variant", "baseline", "num_pairs", "difference_interval_over",
                  "difference_low", "difference_high"],
     )  # fmt: skip
-    [row] = tables.verdicts(numbers).to_dict("records")
+    [row] = verdicts_table(numbers).to_dict("records")
     assert (row["experiment"], row["baseline"]) == ("e", "supervised")
     assert (row["better"], row["worse"]) == ("above", "below")
     assert row["undecided"] == "across; touching; one set"
-    text = tables.verdicts_text(tables.verdicts(numbers))
+    text = verdicts_text(verdicts_table(numbers))
     assert list(text.columns) == ["compared with", "better", "worse", "undecided"]
 
 
 def test_variance_without_repeats_has_one_line_per_group(tmp_path: Path) -> None:
     write_store(tmp_path, grid_of_runs(num_label_sets=3, num_repeats=1))
-    numbers = tables.variance(load.metrics(load.load(tmp_path, "synthetic")))
+    numbers = variance_table(load.metrics(load.load(tmp_path, "synthetic")))
     assert len(numbers) == 2 * 12
-    assert list(tables.variance_text(numbers)["metric"]) == ["All", "All"]
+    assert list(variance_text(numbers)["metric"]) == ["All", "All"]
 
 
 def test_budgets_are_compared_within_themselves(tmp_path: Path) -> None:
     runs = grid_of_runs(num_label_sets=2, num_repeats=2)
     runs += grid_of_runs(num_label_sets=2, num_repeats=1, budget="smoke", num_images=640)
     write_store(tmp_path, runs)
-    table = tables.algorithms(load.load(tmp_path, "synthetic").runs)
+    table = algorithms_table(load.load(tmp_path, "synthetic").runs)
     assert sorted(table["num_runs"]) == [2, 2, 4, 4]
     assert sorted(table["num_pairs"]) == [0, 0, 2, 4]
     for _, block in table.groupby("experiment"):  # balanced: the difference of the means
@@ -317,7 +339,7 @@ def test_budgets_are_compared_within_themselves(tmp_path: Path) -> None:
 
 
 def test_variance_against_a_loop(metrics: pd.DataFrame) -> None:
-    table = tables.variance(metrics)
+    table = variance_table(metrics)
     assert len(table) == 2 * 12  # All, its oracle and the classes
     groups = [
         [100 * rows(make_run(label_set=f"fixmatch:{s}@10", repeat=r))[0]["last_accuracy"]
@@ -331,14 +353,14 @@ def test_variance_against_a_loop(metrics: pd.DataFrame) -> None:
     assert row["label_set_variance"] == pytest.approx(between)
     assert row["share"] == pytest.approx(between / (between + within))
     assert row["repeat_sd"] == pytest.approx(math.sqrt(within))
-    text = tables.variance_text(table)
+    text = variance_text(table)
     clipped = table["is_clipped"].to_numpy()
     assert clipped.any()
     assert (text["sd between label sets"].str.endswith("*").to_numpy() == clipped).all()
 
 
 def test_spread_rows(metrics: pd.DataFrame) -> None:
-    table = tables.spread(metrics)
+    table = spread_table(metrics)
     mean = table[(table["variant"] == "fixmatch") & (table["label_set"] == "mean")].iloc[0]
     parts = table[(table["variant"] == "fixmatch") & (table["label_set"] != "mean")]
     assert mean["mean_class_sd"] == pytest.approx(parts["mean_class_sd"].mean())
@@ -347,15 +369,15 @@ def test_spread_rows(metrics: pd.DataFrame) -> None:
 
 
 def test_published_beside_ours(found: load.Results, metrics: pd.DataFrame) -> None:
-    theirs = tables.read_published(TABLE_1)
-    ours = tables.comparable(metrics, found.runs, theirs)
+    theirs = read_published(TABLE_1)
+    ours = comparable(metrics, found.runs, theirs)
     assert set(ours["algorithm"]) == {"fixmatch"}
-    table = tables.published(theirs, ours, ours[ours["repeat"] < 2])
+    table = published_table(theirs, ours, ours[ours["repeat"] < 2])
     assert len(table) == 6 * 13
     cat = table[(table["row"] == 1) & (table["metric"] == "cat")].iloc[0]
     assert (cat["label_set"], cat["label_set_known"]) == ("fixmatch:0@10", "inferred")
     assert (cat["published_mean_percent"], cat["published_sd_percent"]) == (67, 45)
-    mine = tables.class_accuracy(metrics)
+    mine = class_accuracy(metrics)
     mine = mine[
         (mine["variant"] == "fixmatch")
         & (mine["label_set"] == "fixmatch:0@10")
@@ -366,7 +388,7 @@ def test_published_beside_ours(found: load.Results, metrics: pd.DataFrame) -> No
     assert (cat["published_n"], cat["ours_n"], cat["reference_n"]) == (4, 4, 2)
     oracle = table[(table["row"] == 1) & table["metric"].str.contains("oracle")].iloc[0]
     assert oracle["published_mean_percent"] == 63
-    text = tables.published_text(table)
+    text = published_text(table)
     assert list(text["whose"][:4]) == ["published", "ours", "reference", "ours - published"]
     assert text["cat"][0] == "67 ± 45"
 
@@ -374,11 +396,11 @@ def test_published_beside_ours(found: load.Results, metrics: pd.DataFrame) -> No
 def test_published_rows_are_compared_with_hand_picked_sets_too(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(label_set=s) for s in ("boss:3", "fixmatch:3@10", "boss:9")])
     found = load.load(tmp_path, "synthetic")
-    theirs = tables.read_published(TABLE_2)
-    table = tables.published(theirs, load.metrics(found), None)
+    theirs = read_published(TABLE_2)
+    table = published_table(theirs, load.metrics(found), None)
     pairs = set(zip(table["label_set"], table["label_set_known"], strict=True))
     assert pairs == {("boss:3", "alternative"), ("fixmatch:3@10", "inferred")}
-    assert "reference" not in set(tables.published_text(table)["whose"])
+    assert "reference" not in set(published_text(table)["whose"])
 
 
 def test_reference_counts_runs_that_are_equal_to_the_last_bit(
@@ -388,7 +410,7 @@ def test_reference_counts_runs_that_are_equal_to_the_last_bit(
     base = load.load(tmp_path, "synthetic").runs
     changed = base["last_accuracy"].to_numpy(copy=True)
     changed[0] = np.nextafter(changed[0], 1)
-    table = tables.reference(found.runs, base.assign(last_accuracy=changed))
+    table = reference_table(found.runs, base.assign(last_accuracy=changed))
     assert len(table) == 12
     assert list(table["common_n"]) == [2] * 12
     assert list(table["num_identical"]) == [1] + [2] * 11
@@ -405,7 +427,7 @@ def test_the_difference_to_the_reference_is_over_common_runs(
     write_store(tmp_path, runs)
     base = load.load(tmp_path, "synthetic").runs
     base["last_accuracy"] -= 0.01 * base["repeat"]
-    table = tables.reference(found.runs, base)
+    table = reference_table(found.runs, base)
     assert list(table["label_set"]) == ["fixmatch:0@10", "fixmatch:1@10"]
     assert list(table["ours_n"]) == [4, 4]
     assert list(table["reference_n"]) == [4, 2]
@@ -416,45 +438,45 @@ def test_the_difference_to_the_reference_is_over_common_runs(
     ours = [100 * rows(make_run(label_set="fixmatch:0@10", repeat=i))[0]["last_accuracy"]
             for i in range(4)]  # fmt: skip
     assert table["ours_mean_percent"][0] == pytest.approx(np.mean(ours))
-    text = tables.reference_text(table)
+    text = reference_text(table)
     assert list(text["runs in both"]) == [2, 0]
     assert list(text["difference over these"]) == ["+2.5", "-"]
 
 
 def test_settings(found: load.Results) -> None:
-    table = tables.settings(found.runs).set_index("variant")
+    table = run_settings(found.runs).set_index("variant")
     assert table.loc["fixmatch", "options.threshold"] == 0.95
     assert table.loc["fixmatch", "seconds_sum"] == 6 * (30 + 31 + 32 + 33)
     assert table.loc["fixmatch", "seconds_median"] == 31.5
     assert table.loc["fixmatch", "version.torch"] == "2.11"
-    common = tables.settings_common_text(tables.settings(found.runs)).set_index("setting")
+    common = settings_common_text(run_settings(found.runs)).set_index("setting")
     assert common.loc["learning_rate", "value"] == "0.03"
-    different = tables.settings_different_text(tables.settings(found.runs))
+    different = settings_different_text(run_settings(found.runs))
     options = {"smoothing", *ALGORITHMS["fixmatch"].options}
     assert set(different["setting"]) == {
-        *("algorithm", *tables.PER_GROUP),
+        *("algorithm", *PER_GROUP),
         *(f"options.{name}" for name in options),
     }
 
 
 def test_counts_and_seconds_of_one_group_do_not_pass_for_those_of_all(found: load.Results) -> None:
-    numbers = tables.settings(found.runs)
-    common = tables.settings_common_text(numbers).set_index("setting")["value"]
+    numbers = run_settings(found.runs)
+    common = settings_common_text(numbers).set_index("setting")["value"]
     assert common["num_runs"] == "48"
     assert float(common["seconds_sum"]) == 12 * (30 + 31 + 32 + 33)
     assert not {"num_label_sets", "seconds_median"} & set(common.index)
-    different = tables.settings_different_text(numbers).set_index("setting")
+    different = settings_different_text(numbers).set_index("setting")
     assert list(different.loc["num_runs"]) == ["24", "24"]
     assert list(different.loc["num_label_sets"]) == ["6", "6"]
-    alone = tables.settings(found.runs[found.runs["variant"] == "fixmatch"])
-    common = tables.settings_common_text(alone).set_index("setting")["value"]
+    alone = run_settings(found.runs[found.runs["variant"] == "fixmatch"])
+    common = settings_common_text(alone).set_index("setting")["value"]
     assert (common["num_runs"], common["num_label_sets"]) == ("24", "6")
 
 
 def test_several_versions_are_all_named(found: load.Results) -> None:
     versions = found.runs["versions"].to_numpy(copy=True)
     versions[-1] = json.dumps({"torch": "2.12"})
-    table = tables.settings(found.runs.assign(versions=versions)).set_index("variant")
+    table = run_settings(found.runs.assign(versions=versions)).set_index("variant")
     assert table.loc["fixmatch", "version.torch"] == "2.11 | 2.12"
 
 
@@ -480,7 +502,7 @@ def test_numbers_as_text() -> None:
     assert tables.signed(-1.25) == "-1.2"
     assert tables.interval(math.nan, math.nan) == "-"
     assert tables.interval(1, 2.26) == "[1.0, 2.3]"
-    assert tables.as_printed(0.05, 0.06) == "0.05 ± 0.06"
+    assert as_printed(0.05, 0.06) == "0.05 ± 0.06"
 
 
 def test_many_classes_leave_the_lowest_and_highest() -> None:
