@@ -103,6 +103,7 @@ def test_an_editable_installation_is_a_path_to_the_checkout(tmp_path):
         assert archive.read(path).decode().split() == [str(ROOT)]
 
 
+@pytest.mark.slow
 def test_the_wheel_works_in_an_empty_folder(wheel, tmp_path):
     """Unpacked elsewhere and started there: studies, analysis and reference come along."""
     site, empty = tmp_path / "site", tmp_path / "empty"
@@ -113,7 +114,7 @@ def test_the_wheel_works_in_an_empty_folder(wheel, tmp_path):
     assert {name.split("/")[0] for name in names} - {"boss"} == {
         n.split("/")[0] for n in names if ".dist-info/" in n
     }
-    for name in ("studies/oneshot_cifar10.py", "analysis/report.py"):
+    for name in ("studies/oneshot_cifar10.py", "analysis/page/report.py"):
         assert f"boss/bundled/{name}" in names
     assert not any("/state/" in name or name.endswith(".pt") for name in names)
     # The tables of the reference come along, not the pages that are made from them.

@@ -79,6 +79,7 @@ def verdict(case: Case, budget: str, num_classes: int) -> tuple[str, str]:
 def about(claim: Claim, dataset: str, num_images: int) -> str:
     """The data that a verdict applies to.
 
+    >>> from analysis.claims.catalog import UNEVEN
     >>> about(UNEVEN, "cifar10", 2**21), about(UNEVEN, "svhn", 2**25)
     ('CIFAR-10, 1/16 of the published images', "another data set than the publication's")
     """

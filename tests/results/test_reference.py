@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.page import report as reports
+from analysis.page import write
 from boss.results.read import Store
 from boss.study.study import load
 from tests.conftest import ROOT
@@ -62,6 +63,7 @@ class NoPictures:
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_report_is_made_from_the_committed_parquet(study, tmp_path, monkeypatch):
     """Pages and tables, remade from nothing but the parquet, are the committed ones.
@@ -69,7 +71,7 @@ def test_the_report_is_made_from_the_committed_parquet(study, tmp_path, monkeypa
     Text is equal to the letter; numbers of the CSV files, which have all digits, to nine.
     """
     monkeypatch.setattr(reports, "Saver", NoPictures)
-    monkeypatch.setattr(reports, "write_picture", lambda part, folder, saver: [])
+    monkeypatch.setattr(write, "write_picture", lambda part, folder, saver: [])
     (tmp_path / study).mkdir()
     for folder in (REFERENCE / study).iterdir():
         if folder.name != "report":
