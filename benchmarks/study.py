@@ -11,7 +11,7 @@ cost beyond the training is
 Other work on the machine lengthens that, and hardly the processor time of all processes of the
 study, from which that of the training loop in the second table is taken away. Starting the fork
 server, which imports torch, is left out and printed for itself. The parts are those of
-`boss.workers.worker.perform`, called again and again in one process.
+`boss.workers.worker.train_run`, called again and again in one process.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from boss.workers.progress import StudyDisplay
 from boss.workers.runtime import Runtime
 from boss.workers.scheduler import Stop, execute
 
-# Part of a run -> the names in boss.perform that do it.
+# Part of a run -> the names in boss.workers.worker that do it.
 PARTS = {
     "data set and label set": ("labeled_images", "Workbench.dataset"),
     "network, optimizer, views": ("start_run",),
@@ -124,23 +124,23 @@ def timed(function: Callable[..., Any], times: list[tuple[float, float]]) -> Cal
 
 def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
     """In a process of its own: processor ms of a training (median), lines of a table."""
-    from boss.workers import worker as perform
+    from boss.workers import worker
 
-    perform.limit_threads(1)
+    worker.limit_threads(1)
     gc.freeze()
     calls: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
     for part, names in PARTS.items():
         for name in names:
             *holders, attribute = name.split(".")
-            owner = functools.reduce(getattr, holders, perform)
+            owner = functools.reduce(getattr, holders, worker)
             setattr(owner, attribute, timed(getattr(owner, attribute), calls[part]))
     where = Runtime(results=folder, study="parts", versions=place.versions())
-    workbench = perform.Workbench()
+    workbench = worker.Workbench()
     wholes: list[tuple[float, float]] = []
     times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
 
     def once(run: Run) -> None:
-        perform.perform(run, where, workbench=workbench)
+        worker.train_run(run, where, workbench=workbench)
         workbench.clear_up()
 
     for run in runs_of(num_runs):
