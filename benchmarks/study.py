@@ -30,7 +30,7 @@ from rich.console import Console
 
 from boss.results.read import Store
 from boss.study.run import Run
-from boss.workers import runtime as place
+from boss.workers import runtime
 from boss.workers.process import in_child
 from boss.workers.progress import StudyDisplay
 from boss.workers.runtime import Runtime
@@ -42,8 +42,7 @@ PARTS = {
     "network, optimizer, views": ("start_run",),
     "images": ("training_data",),
     "training and evaluation": ("train",),
-    "predictions": ("_prediction_rows",),
-    "other rows": ("_run_row", "_label_rows"),
+    "rows": ("tables_of",),
     "lock, clearing up": ("_lock", "shutil.rmtree", "Workbench.clear_up"),
     "writing, flushed to disk": ("Store.write",),
 }
@@ -87,7 +86,7 @@ def measure_study(num_runs: int, workers: int, trained_cpu: float, folder: Path)
     """
     runs = runs_of(num_runs)
     where = Runtime(
-        results=folder, study=f"by-{workers}", versions=place.versions(), commit=place.commit()
+        results=folder, study=f"by-{workers}", versions=runtime.versions(), commit=runtime.commit()
     )
     console = Console(file=io.StringIO())
     display = StudyDisplay(where.study, runs, 0, workers, console)
@@ -134,7 +133,7 @@ def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
             *holders, attribute = name.split(".")
             owner = functools.reduce(getattr, holders, worker)
             setattr(owner, attribute, timed(getattr(owner, attribute), calls[part]))
-    where = Runtime(results=folder, study="parts", versions=place.versions())
+    where = Runtime(results=folder, study="parts", versions=runtime.versions())
     workbench = worker.Workbench()
     wholes: list[tuple[float, float]] = []
     times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boss import data
 from boss.errors import InputError
 from boss.folders import bundled
 from boss.study.run import Run
@@ -225,6 +224,8 @@ def on_data(runs: Iterable[Run], path: Path | None) -> list[Run]:
     Raises:
         InputError: runs that differ in their data set alone would become one.
     """
+    from boss import data  # imports numpy
+
     runs = list(runs)
     if path is None or not data.is_own(str(path)):
         return runs

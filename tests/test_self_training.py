@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from boss.api import on_data
 from boss.cli import main
 from boss.data import Dataset
 from boss.data.label_sets import resolve, validation_indices
-from boss.api import on_data
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.seeds import stream

@@ -105,10 +105,7 @@ def labeled_images(
         return labels, None
     selection = self_training.select_for(run, dataset, labels, store)
     truth = dataset.train.labels.numpy()
-    if run.pick_labels == "pseudo":
-        trained_as = selection.predictions
-    else:
-        trained_as = truth[selection.indices]
+    trained_as = truth[selection.indices] if run.pick_labels == "true" else selection.predictions
     return self_training.joined(labels, selection, trained_as), selection
 
 
