@@ -30,6 +30,7 @@ from rich.console import Console
 
 from boss.results.read import Store
 from boss.study.run import Run
+from boss.units import num_cores
 from boss.workers import runtime
 from boss.workers.process import in_child
 from boss.workers.progress import StudyDisplay
@@ -176,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     num_runs = 50 if arguments.quick else arguments.runs
     began = time.perf_counter()
-    in_child(place.num_cores)
+    in_child(num_cores)
     print(f"fork server with torch: {time.perf_counter() - began:.1f} s, once per command\n")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         trained, lines = in_child(measure_parts, min(num_runs, 100), Path(folder))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def bundled(name: str) -> Path:
-    """`studies`, `analysis` or `reference`: inside the package if installed, else in the checkout."""
+    """`studies`, `analysis` or `reference`: in the package if installed, else in the checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "bundled" / name
     if inside.is_dir():

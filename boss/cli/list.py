@@ -49,7 +49,7 @@ COMMAND = "boss-study list --cost"
 
 
 def measure(runs: list[Run], costs: dict[str, cost.Cost]) -> dict[str, cost.Cost]:
-    """The costs with those that were missing, as far as they can be measured; progress on stderr."""
+    """The costs and those that were missing, unless measuring fails; progress on stderr."""
     waiting = cost.missing(runs, costs)
     for number, run in enumerate(waiting, start=1):
         line = f"measuring a step of {run.algorithm} with {run.network}"
