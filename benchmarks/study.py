@@ -11,7 +11,7 @@ cost beyond the training is
 Other work on the machine lengthens that, and hardly the processor time of all processes of the
 study, from which that of the training loop in the second table is taken away. Starting the fork
 server, which imports torch, is left out and printed for itself. The parts are those of
-`boss.workers.worker.perform`, called again and again in one process.
+`boss.workers.worker.train_run`, called again and again in one process.
 """
 
 import argparse
@@ -30,20 +30,20 @@ from rich.console import Console
 
 from boss.results.read import Store
 from boss.study.run import Run
-from boss.workers import runtime as place
+from boss.units import num_cores
+from boss.workers import runtime
 from boss.workers.process import in_child
 from boss.workers.progress import StudyDisplay
 from boss.workers.runtime import Runtime
 from boss.workers.scheduler import Stop, execute
 
-# Part of a run -> the names in boss.perform that do it.
+# Part of a run -> the names in boss.workers.worker that do it.
 PARTS = {
     "data set and label set": ("labeled_images", "Workbench.dataset"),
     "network, optimizer, views": ("start_run",),
     "images": ("training_data",),
     "training and evaluation": ("train",),
-    "predictions": ("_prediction_rows",),
-    "other rows": ("_run_row", "_label_rows"),
+    "rows": ("tables_of",),
     "lock, clearing up": ("_lock", "shutil.rmtree", "Workbench.clear_up"),
     "writing, flushed to disk": ("Store.write",),
 }
@@ -87,7 +87,7 @@ def measure_study(num_runs: int, workers: int, trained_cpu: float, folder: Path)
     """
     runs = runs_of(num_runs)
     where = Runtime(
-        results=folder, study=f"by-{workers}", versions=place.versions(), commit=place.commit()
+        results=folder, study=f"by-{workers}", versions=runtime.versions(), commit=runtime.commit()
     )
     console = Console(file=io.StringIO())
     display = StudyDisplay(where.study, runs, 0, workers, console)
@@ -124,23 +124,23 @@ def timed(function: Callable[..., Any], times: list[tuple[float, float]]) -> Cal
 
 def measure_parts(num_runs: int, folder: Path) -> tuple[float, list[str]]:
     """In a process of its own: processor ms of a training (median), lines of a table."""
-    from boss.workers import worker as perform
+    from boss.workers import worker
 
-    perform.limit_threads(1)
+    worker.limit_threads(1)
     gc.freeze()
     calls: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
     for part, names in PARTS.items():
         for name in names:
             *holders, attribute = name.split(".")
-            owner = functools.reduce(getattr, holders, perform)
+            owner = functools.reduce(getattr, holders, worker)
             setattr(owner, attribute, timed(getattr(owner, attribute), calls[part]))
-    where = Runtime(results=folder, study="parts", versions=place.versions())
-    workbench = perform.Workbench()
+    where = Runtime(results=folder, study="parts", versions=runtime.versions())
+    workbench = worker.Workbench()
     wholes: list[tuple[float, float]] = []
     times: dict[str, list[tuple[float, float]]] = {part: [] for part in PARTS}
 
     def once(run: Run) -> None:
-        perform.perform(run, where, workbench=workbench)
+        worker.train_run(run, where, workbench=workbench)
         workbench.clear_up()
 
     for run in runs_of(num_runs):
@@ -177,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     num_runs = 50 if arguments.quick else arguments.runs
     began = time.perf_counter()
-    in_child(place.num_cores)
+    in_child(num_cores)
     print(f"fork server with torch: {time.perf_counter() - began:.1f} s, once per command\n")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         trained, lines = in_child(measure_parts, min(num_runs, 100), Path(folder))

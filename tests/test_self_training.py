@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from boss.api import on_data
 from boss.cli import main
 from boss.data import Dataset
 from boss.data.label_sets import resolve, validation_indices
@@ -19,11 +20,11 @@ from boss.seeds import stream
 from boss.self_training import select_for, select_most_confident
 from boss.training.evaluate import evaluate, predict
 from boss.training.loop import train
-from boss.workers import worker as perform_module
+from boss.workers import build as build_module
 from boss.workers.build import labeled_images, start_run, train_config, training_data
 from boss.workers.runtime import Runtime
-from boss.workers.scheduler import Stop, execute, on_data
-from boss.workers.worker import perform
+from boss.workers.scheduler import Stop, execute
+from boss.workers.worker import train_run
 from tests.training.test_loop import RUN
 from tests.workers.test_scheduler import LONG, Recorder, assert_equal_tables, tables
 
@@ -87,7 +88,7 @@ def test_predictions_by_hand():
 
 def test_predictions_agree_with_the_evaluation(digits, place):
     """The last teacher, on all training images, in order: as `evaluate` sees them."""
-    perform(RUN, place)
+    train_run(RUN, place)
     table = Store(place.results, "s").read("predictions")
     num = RUN.max_eval_images
     assert len(table) == 2 * num  # the first images only, as in evaluation
@@ -109,7 +110,7 @@ def test_predictions_agree_with_the_evaluation(digits, place):
 def test_candidates_are_the_unlabeled_images(place, digits):
     """Neither prototypes nor held-out images are selected."""
     run = dataclasses.replace(RUN, num_validation=300, max_eval_images=None)
-    perform(run, place)
+    train_run(run, place)
     child = dataclasses.replace(run, parent=run, picks_per_class=4)
     store = Store(place.results, "s")
     prototypes = resolve(run.label_set, digits)
@@ -132,18 +133,18 @@ def test_the_prototypes_keep_their_labels_whatever_the_network_thinks(place, dig
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({"indices": picks, "labels": wrong}))
     run = dataclasses.replace(RUN, label_set=f"file:{path}")
-    perform(run, place)
+    train_run(run, place)
     child = dataclasses.replace(run, parent=run, picks_per_class=3)
     for c in (child, dataclasses.replace(child, pick_labels="true")):
-        perform(c, place)
+        train_run(c, place)
         row = Store(place.results, "s").read("runs", [c.id]).iloc[0]
         assert row["labels"][:10].tolist() == picks
         assert row["label_classes"][:10].tolist() == wrong
 
 
 def test_the_rows_of_a_child(place, digits):
-    perform(RUN, place)
-    perform(CHILD, place)
+    train_run(RUN, place)
+    train_run(CHILD, place)
     store = Store(place.results, "s")
     row = store.read("runs", [CHILD.id]).iloc[0]
     labeled = store.read("labeled_images", [CHILD.id])
@@ -169,9 +170,9 @@ def test_the_rows_of_a_child(place, digits):
     ({"rank_by": "best_test"}, "picks by the network of the best test accuracy"),
 ])  # fmt: skip
 def test_the_leaks_are_diagnostics_and_say_so(place, changes, oracle):
-    perform(RUN, place)
+    train_run(RUN, place)
     leaking = dataclasses.replace(CHILD, **changes)
-    perform(leaking, place)
+    train_run(leaking, place)
     store = Store(place.results, "s")
     row = store.read("runs", [leaking.id]).iloc[0]
     assert row["oracle"] == oracle
@@ -185,18 +186,18 @@ def test_the_leaks_are_diagnostics_and_say_so(place, changes, oracle):
         picks = labeled[labeled["is_pick"]]
         assert (best[picks["image_index"]].to_numpy() == picks["label"].to_numpy()).all()
     heir = dataclasses.replace(CHILD, parent=leaking)
-    perform(heir, place)
+    train_run(heir, place)
     row = store.read("runs", [heir.id]).iloc[0]
     assert row["oracle"] == "an oracle in round 1"
     assert row["round"] == 2
 
 
 def test_missing_predictions_are_one_line(place):
-    perform(RUN, place)
+    train_run(RUN, place)
     store = Store(place.results, "s")
     (store.folder / "predictions" / f"{RUN.id}.parquet").unlink()
     with pytest.raises(InputError, match=r"predictions of fixmatch .* are missing"):
-        perform(CHILD, place)
+        train_run(CHILD, place)
 
 
 def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
@@ -215,10 +216,10 @@ def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
 
     results = []
     for name, dataset in (("truth", digits), ("noise", hidden)):
-        monkeypatch.setattr(perform_module.data, "load", lambda *_, d=dataset: d)
+        monkeypatch.setattr(build_module.data, "load", lambda *_, d=dataset: d)
         place = Runtime(results=tmp_path / name, study="s")
         for each in (run, child, grandchild):
-            assert perform(each, place) == "finished"
+            assert train_run(each, place) == "finished"
         results.append(Store(place.results, "s"))
     one, other = results
     for table, seen in (
@@ -232,8 +233,8 @@ def test_no_true_label_is_seen(tmp_path, digits, monkeypatch):
     assert wrong[0] < wrong[1]  # the logs do look at them
 
     leaking = dataclasses.replace(child, pick_labels="true")
-    monkeypatch.setattr(perform_module.data, "load", lambda *_: hidden)
-    perform(leaking, Runtime(results=tmp_path / "noise", study="s"))
+    monkeypatch.setattr(build_module.data, "load", lambda *_: hidden)
+    train_run(leaking, Runtime(results=tmp_path / "noise", study="s"))
     rows = [s.read("evaluations", [r.id])["supervised_loss"].tolist()
             for s, r in ((one, child), (other, leaking))]  # fmt: skip
     assert rows[0] != rows[1]
@@ -256,7 +257,7 @@ def test_a_child_starts_when_its_parent_has_finished(place):
 
 
 def test_the_child_of_a_finished_parent_needs_no_parent_in_the_list(place):
-    perform(RUN, place)
+    train_run(RUN, place)
     finished = {RUN.id}
     [outcome] = execute([CHILD], place, ["cpu"], Recorder(), Stop(), finished)
     assert outcome.state == "finished"
@@ -287,8 +288,8 @@ def test_a_child_is_resumable(tmp_path):
     whole = Runtime(results=tmp_path / "whole", study="s", checkpoint_seconds=0.5)
     parts = Runtime(results=tmp_path / "parts", study="s", checkpoint_seconds=0.5)
     for place in (whole, parts):
-        perform(RUN, place)
-    perform(child, whole)
+        train_run(RUN, place)
+    train_run(child, whole)
     stop = Stop()
 
     def interrupt(run, progress):
@@ -298,14 +299,14 @@ def test_a_child_is_resumable(tmp_path):
     [outcome] = execute([child], parts, ["cpu"], Recorder(interrupt), stop, {RUN.id})
     assert outcome.state == "interrupted"
     resumed = []
-    perform(child, parts, report=lambda progress: resumed.append(progress.get("resumed_at")))
+    train_run(child, parts, report=lambda progress: resumed.append(progress.get("resumed_at")))
     assert resumed[0] > 0
     assert_equal_tables(tables(whole), tables(parts))
 
 
 def test_other_picks_under_a_checkpoint_are_noticed(place, digits):
     child = dataclasses.replace(LONG, parent=RUN, picks_per_class=3)
-    perform(RUN, place)
+    train_run(RUN, place)
     stop = Stop()
     display = Recorder(lambda run, progress: setattr(stop, "signals", 1))
     [outcome] = execute([child], place, ["cpu"], display, stop, {RUN.id})
@@ -314,11 +315,11 @@ def test_other_picks_under_a_checkpoint_are_noticed(place, digits):
     table = pd.read_parquet(path)
     table.assign(doubt=table["doubt"].to_numpy()[::-1]).to_parquet(path)
     with pytest.raises(InputError, match="another labeled images"):
-        perform(child, place)
+        train_run(child, place)
 
 
 def test_networks_are_kept_on_request(place, digits):
-    perform(RUN, dataclasses.replace(place, keep_networks=True))
+    train_run(RUN, dataclasses.replace(place, keep_networks=True))
     store = Store(place.results, "s")
     saved = torch.load(store.folder / "networks" / f"{RUN.id}.pt", weights_only=True)
     assert saved["run"] == RUN.as_dict()

@@ -155,8 +155,9 @@ class Run:
         }
         object.__setattr__(self, "options", types.MappingProxyType(options))
         for declared in dataclasses.fields(self):
-            value = _checked(declared, getattr(self, declared.name))
-            object.__setattr__(self, declared.name, value)
+            value = getattr(self, declared.name)
+            if value is not declared.default:  # studies make thousands of runs
+                object.__setattr__(self, declared.name, _checked(declared, value))
         self._check_optimizer()
         self._check_parent()
 

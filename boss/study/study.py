@@ -70,7 +70,7 @@ class Study:
             ) from error
         if not listed or not all(isinstance(run, Run) for run in listed):
             raise InputError(f"study {self.name} must list one or more boss.study.run.Run")
-        runs = [run.with_fields(budget=budget) for run in listed]
+        runs = [r if r.budget == budget else r.with_fields(budget=budget) for r in listed]
         if len({run.id for run in runs}) < len(runs):
             raise InputError(f"study {self.name} lists a run twice at budget {budget}")
         return with_parents(runs)

@@ -22,10 +22,10 @@ from boss.workers.runtime import Runtime
 
 
 class Workbench:
-    """What a process keeps from run to run: costly to make, and never changed by a run.
+    """What a process keeps from run to run, and no run changes: a data set and its label sets.
 
-    The data set of the last run, once in memory (SVHN: 2 GB), until its files change or another is
-    asked for; its label sets.
+    The data set of the last run stays in memory (SVHN: 2 GB) until its files change or a run needs
+    another one.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Workbench:
         """As `boss.data.load` returns it now."""
         stamp = (name, folder, data.stamp(name, folder))
         if self._dataset is None or stamp != self._stamp:
-            self._dataset, self._labels = None, {}  # first: two of them might not fit
+            self._dataset, self._labels = None, {}  # first: two might not fit into memory
             self._dataset, self._stamp = data.load(name, folder), stamp
         return self._dataset
 
     def labels(self, label_set: str, dataset: data.Dataset) -> LabelSet:
-        """As `resolve` returns it now; what lies in a file of its own is read again."""
+        """As `resolve` returns it now; a label set in a file is read again."""
         if dataset is not self._dataset or label_set.startswith(("file:", "select:")):
             return resolve(label_set, dataset)
         if label_set not in self._labels:
@@ -50,7 +50,7 @@ class Workbench:
         return self._labels[label_set]
 
     def clear_up(self) -> None:
-        """After a run: give back the memory of the GPU, which other processes may need."""
+        """After a run: free the memory of the GPU, which other processes may need."""
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             gc.collect()
             torch.cuda.empty_cache()
@@ -59,14 +59,14 @@ class Workbench:
 def check(
     runs: Iterable[Run], runtime: Runtime
 ) -> tuple[dict[str, str], dict[tuple[str, str], LabelSet]]:
-    """See that each run can be performed: its data, labels, network and algorithm.
+    """Check that each run can be trained: its data, labels, network and algorithm.
 
     Returns:
-        What the runs stand on: the fingerprint of every data set, and the labeled images by
-        (data set, id of the label set).
+        The fingerprint of every data set, and the labeled images by (data set, id of the label
+        set).
 
     Raises:
-        InputError: the first thing that cannot be had.
+        InputError: the first thing that is unavailable or wrong.
     """
     runs = list(runs)
     fingerprints: dict[str, str] = {}
@@ -103,10 +103,10 @@ def labeled_images(
     labels = (workbench or Workbench()).labels(run.label_set, dataset)
     if run.parent is None:
         return labels, None
-    picks = self_training.select_for(run, dataset, labels, store)
+    selection = self_training.select_for(run, dataset, labels, store)
     truth = dataset.train.labels.numpy()
-    trained_as = picks.predictions if run.pick_labels == "pseudo" else truth[picks.indices]
-    return self_training.joined(labels, picks, trained_as), picks
+    trained_as = truth[selection.indices] if run.pick_labels == "true" else selection.predictions
+    return self_training.joined(labels, selection, trained_as), selection
 
 
 def training_data(
@@ -174,7 +174,7 @@ def _algorithm(run: Run) -> Algorithm:
 
 
 def train_config(run: Run) -> TrainConfig:
-    """What the loop needs to know of a run."""
+    """The part of a run that the training loop reads."""
     return TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
 
 
@@ -209,6 +209,6 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
 
 
 def num_unlabeled(run: Run, dataset: data.Dataset) -> int:
-    """The number of images that a run learns from without labels."""
+    """The number of unlabeled training images of a run."""
     extra = 0 if dataset.unlabeled is None else len(dataset.unlabeled)
     return len(dataset.train) - run.num_validation + extra

@@ -1,4 +1,7 @@
-"""TODO"""
+"""A finished training becomes rows of the tables of results (`boss.results.schema`).
+
+Dimensions: N images, C channels, H x W pixels.
+"""
 
 import copy
 import io
@@ -23,8 +26,34 @@ from boss.workers.runtime import Runtime, device_name
 MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
 
 
-# Of a label set: more would make its rows larger than its results.
+# Of a label set whose pixels are stored: more would be larger than all other results.
 MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
+
+
+def tables_of(
+    run: Run,
+    runtime: Runtime,
+    training: Training,
+    dataset: data.Dataset,
+    labels: LabelSet,
+    selection: Selection | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row of `runs`, and the rows of every other table by its name.
+
+    Args:
+        labels: of the labeled images, selected ones last.
+        selection: in self-training, the selected images.
+    """
+    row = _run_row(run, runtime, training, dataset, labels, selection)  # first: of peak memory
+    tables: dict[str, Any] = {
+        "evaluations": training.evaluations,
+        "class_evaluations": training.class_evaluations,
+        "labeled_images": _label_rows(dataset, labels, selection),
+        "predictions": _prediction_rows(run, training, dataset, torch.device(runtime.device)),
+    }
+    if training.rates:
+        tables["augmentation_rates"] = _rate_rows(training)
+    return row, tables
 
 
 def _run_row(
@@ -33,7 +62,7 @@ def _run_row(
     training: Training,
     dataset: data.Dataset,
     labels: LabelSet,
-    picks: Selection | None,
+    selection: Selection | None,
 ) -> dict[str, Any]:
     accuracies = [r["test_accuracy"] for r in training.evaluations if r["network"] == "teacher"]
     options = algorithms.hyperparameters(run.algorithm) | dict(run.options)
@@ -57,11 +86,11 @@ def _run_row(
         "num_labels": len(labels.indices),
         "parent": run.parent and run.parent.id,
         "round": run.round,
-        "num_picks": 0 if picks is None else len(picks.indices),
+        "num_picks": 0 if selection is None else len(selection.indices),
         "num_wrong_picks": 0
-        if picks is None
-        else int((picks.predictions != truth[picks.indices]).sum()),
-        "stop_reason": picks and picks.stop_reason,
+        if selection is None
+        else int((selection.predictions != truth[selection.indices]).sum()),
+        "stop_reason": selection and selection.stop_reason,
         "oracle": "; ".join(filter(None, oracles)) or None,
         "num_parameters": sum(p.numel() for p in training.student.parameters()),
         "num_steps": run.num_steps,
@@ -84,16 +113,16 @@ def _run_row(
 
 
 def _label_rows(
-    dataset: data.Dataset, labels: LabelSet, picks: Selection | None
+    dataset: data.Dataset, labels: LabelSet, selection: Selection | None
 ) -> list[dict[str, Any]]:
-    """The labeled images, the prototypes with their pixels: a reader can look at them."""
-    num_picks = 0 if picks is None else len(picks.indices)
-    num_prototypes = len(labels) - num_picks
+    """The labeled images; those of the label set with their pixels, for contact sheets."""
+    num_selected = 0 if selection is None else len(selection.indices)
+    num_prototypes = len(labels) - num_selected
     with_pixels = num_prototypes <= MAX_LABELS_WITH_PIXELS
     with_pixels &= num_prototypes * dataset.train.images[0].numel() <= MAX_LABELED_VALUES
     rows = []
     for position, (index, label) in enumerate(zip(labels.indices, labels.labels, strict=True)):
-        is_pick = position >= num_prototypes
+        is_selected = position >= num_prototypes
         image = dataset.train.images[index]
         rows.append(
             {
@@ -102,11 +131,11 @@ def _label_rows(
                 "label": label,
                 "true_label": int(dataset.train.labels[index]),
                 "class_name": dataset.class_names[label],
-                "is_pick": is_pick,
-                "doubt": float(picks.uncertainty[position - num_prototypes])
-                if picks is not None and is_pick
+                "is_pick": is_selected,
+                "doubt": float(selection.uncertainty[position - num_prototypes])
+                if selection is not None and is_selected
                 else None,
-                "image": _png(image) if with_pixels and not is_pick else None,
+                "image": _png(image) if with_pixels and not is_selected else None,
             }
         )
     return rows
@@ -123,7 +152,7 @@ def _png(image: torch.Tensor) -> bytes:
 def _prediction_rows(
     run: Run, training: Training, dataset: data.Dataset, device: torch.device
 ) -> pd.DataFrame:
-    """What the last teacher, and the best network on the test set, take the images for."""
+    """Predictions of the last teacher, and of the network of the best test accuracy."""
     best = copy.deepcopy(training.teacher)
     best.load_state_dict(training.best_weights)
     images = dataset.train.images[: run.max_eval_images].to(device)
@@ -133,8 +162,8 @@ def _prediction_rows(
         {
             "network": np.repeat([*networks], len(images)),
             "image_index": np.tile(np.arange(len(images)), len(networks)),
-            "guess": np.concatenate([guesses.cpu().numpy() for guesses, _ in found]),
-            "doubt": np.concatenate([doubts.cpu().numpy() for _, doubts in found]),
+            "guess": np.concatenate([labels.cpu().numpy() for labels, _ in found]),
+            "doubt": np.concatenate([uncertainty.cpu().numpy() for _, uncertainty in found]),
         }
     )
 

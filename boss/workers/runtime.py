@@ -1,11 +1,12 @@
-"""Where and on what runs are performed, and what to record about it. No torch here."""
+"""Devices, threads and execution of the runs of a study; versions and commit for their rows.
 
-import errno
+No torch at the top: the parent process uses this file too.
+"""
+
 import functools
 import os
 import platform
 import re
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,18 +27,18 @@ LIBRARIES = ("boss-ssl", "torch", "torchvision", "numpy", "pandas", "pyarrow", "
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Everything about performing a run that is not part of the run's identity."""
+    """How and where a run is trained: everything that is not part of its identity."""
 
     results: Path
     study: str
-    data: Path | None = None  # a folder of data sets, or one of your own
+    data: Path | None = None  # a folder of data sets, or a custom data set
     device: str = "cpu"
     threads: int = 1
-    execution: str = "auto"  # or one of EXECUTIONS; `execution_of` says what auto comes to
+    execution: str = "auto"  # or one of EXECUTIONS; `execution_of` resolves auto
     checkpoint_seconds: float = 60.0
-    # Of data sets, by name, as they were when the study was started: no others are trained on.
+    # Of each data set, by name, when the study was started: files that have changed are refused.
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    keep_networks: bool = False  # store the last teacher of each run, for embeddings and the like
+    keep_networks: bool = False  # store the last teacher of each run, for `select`
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
 
@@ -45,7 +46,7 @@ class Runtime:
 def threads_of(devices: Sequence[str]) -> int:
     """Processor threads of each worker, given the device of each.
 
-    One on a processor: so rows do not depend on the number of workers. Beside a GPU an equal share
+    One on a CPU, so that rows do not depend on the number of workers; beside a GPU an equal share
     of the cores.
     """
     if any(not device.startswith("cuda") for device in devices):
@@ -54,10 +55,10 @@ def threads_of(devices: Sequence[str]) -> int:
 
 
 def execution_of(runtime: Runtime) -> str:
-    """How training steps are executed there, one of EXECUTIONS.
+    """How training steps are executed, one of EXECUTIONS.
 
     Raises:
-        InputError: there is no such execution, or none on this device.
+        InputError: there is no such execution, or not on this device.
     """
     choose(runtime.execution, dict.fromkeys(("auto", *EXECUTIONS)), what="execution of steps")
     on_gpu = runtime.device.startswith("cuda")
@@ -71,36 +72,69 @@ def execution_of(runtime: Runtime) -> str:
     return runtime.execution
 
 
-def mps_is_running(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether NVIDIA's Multi-Process Service lets processes share the GPUs here at the same time.
+def describe_devices(devices: Sequence[str]) -> str:
+    """How many runs at a time on which device.
 
-    Its control daemon listens on the socket `control` in CUDA_MPS_PIPE_DIRECTORY, by default
-    /tmp/nvidia-mps. It is asked for a socket of another kind, so that nothing is ever connected:
-    the answer tells one that is listened to from one that was left behind.
-    """
-    folder = environment.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(os.path.join(folder, "control"))
-        except OSError as error:
-            return error.errno == errno.EPROTOTYPE
-    return True
-
-
-def describe_devices(devices: Sequence[str], mps: bool) -> str:
-    """For a person: how many runs at a time on which device, and how they share a GPU.
-
-    >>> describe_devices(["cuda:0", "cuda:0", "cuda:1", "cuda:1"], mps=False)
-    '2 x cuda:0, 2 x cuda:1 (runs on one GPU share it by time slices: MPS is not running)'
+    >>> describe_devices(["cuda:0", "cuda:0", "cuda:1"])
+    '2 x cuda:0, 1 x cuda:1'
     """
     counts = {device: devices.count(device) for device in devices}
-    text = ", ".join(f"{count} x {device}" for device, count in counts.items())
-    if not devices or not devices[0].startswith("cuda"):
-        return text
-    if mps:
-        return f"{text} (MPS is running)"
-    slices = " (runs on one GPU share it by time slices: MPS is not running)"
-    return text + (slices if max(counts.values()) > 1 else "")
+    return ", ".join(f"{count} x {device}" for device, count in counts.items())
+
+
+def find_devices(wanted: str) -> list[str]:
+    """The devices that "auto", "cpu", "cuda" or "cuda:0,cuda:1" stands for. Imports torch.
+
+    Raises:
+        InputError: torch sees no such device, or one is named twice.
+    """
+    if wanted == "cpu":
+        return ["cpu"]
+    import torch
+
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if wanted == "auto":
+        return names or ["cpu"]
+    if wanted == "cuda":
+        if not names:
+            raise InputError("--device cuda: torch sees no CUDA device here")
+        return names
+    if len(set(wanted.split(","))) < len(wanted.split(",")):
+        raise InputError(f"--device {wanted} names a device twice: use --runs-per-gpu")
+    for name in wanted.split(","):
+        if name not in names:
+            have = ", ".join([*names, "cpu"])
+            raise InputError(f"--device {name}: there is no such device, choose from {have}")
+    return wanted.split(",")
+
+
+def lease(
+    devices: list[str], workers: int | None, runs_per_gpu: int | None, num_runs: int
+) -> list[str]:
+    """One device for each worker, in turns, and no more workers than runs.
+
+    Args:
+        workers: how many; by default one per core, or `runs_per_gpu` per GPU.
+        runs_per_gpu: the most on each GPU; None: set by `workers`, else 1.
+
+    Raises:
+        InputError: `runs_per_gpu` on a CPU, or more workers than it allows.
+    """
+    if devices == ["cpu"]:
+        if runs_per_gpu is not None:
+            raise InputError(
+                "--runs-per-gpu is for CUDA devices: on a CPU --workers sets how many runs are"
+                " trained at a time"
+            )
+        most = num_cores()
+    else:
+        most = len(devices) * (runs_per_gpu or 1)
+        if runs_per_gpu is not None and workers is not None and workers > most:
+            raise InputError(
+                f"--workers {workers} is more than --runs-per-gpu {runs_per_gpu} on"
+                f" {len(devices)} GPUs allows, which is {most}: leave one of them out"
+            )
+    return [devices[i % len(devices)] for i in range(min(workers or most, num_runs))]
 
 
 def versions() -> dict[str, str]:
@@ -115,26 +149,21 @@ def versions() -> dict[str, str]:
 
 
 COMMIT = re.compile(r"[0-9a-f]{40}(-dirty)?")
-
-
-# What runs bring about: changes to it leave the code as it was. A new file matters where code is
-# found by its name.
+# Changes to these are no change of code. Where code is found by its name, a new file is one.
 NOT_CODE = ("results", "README.md")
-
-
 FOUND_BY_NAME = ("boss", "studies")
 
 
 def commit(root: Path | None = None, environment: Mapping[str, str] = os.environ) -> str:
-    """The git commit this package runs from, "-dirty" if its code differs; "" if it is not known.
+    """The git commit of this package, with "-dirty" if its code differs; "" if it is unknown.
 
-    A copy of a checkout whose history is not there, or not to be read, is told by $BOSS_COMMIT.
+    For a copy without a readable git history, $BOSS_COMMIT names it.
 
     Args:
         root: of the checkout; None: of this package.
 
     Raises:
-        InputError: $BOSS_COMMIT is no commit.
+        InputError: $BOSS_COMMIT is not a commit.
     """
     root = root or Path(__file__).resolve().parents[2]
 
@@ -147,10 +176,10 @@ def commit(root: Path | None = None, environment: Mapping[str, str] = os.environ
 
     head = git("rev-parse", "HEAD") if (root / ".git").exists() else None
     if not head:
-        told = environment.get("BOSS_COMMIT", "")
-        if told and not COMMIT.fullmatch(told):
-            raise InputError(f"BOSS_COMMIT must be the 40 digits of a git commit, not {told!r}")
-        return told
+        given = environment.get("BOSS_COMMIT", "")
+        if given and not COMMIT.fullmatch(given):
+            raise InputError(f"BOSS_COMMIT must be the 40 digits of a git commit, not {given!r}")
+        return given
     code = (":/", *(f":(exclude,top){name}" for name in NOT_CODE))
     named = [f":(top){name}" for name in FOUND_BY_NAME]
     changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
@@ -166,9 +195,7 @@ THREAD_VARIABLES = (
 
 
 def configure_torch(run: Run, runtime: Runtime) -> None:
-    """Settings of the whole process, each set anew for every run: what an earlier run wanted has no
-    say. One thread by default, so that a processor's results do not depend on how many runs share
-    it.
+    """Settings of torch in this process, each set again for every run.
 
     cuBLAS reads its settings when it is first used: on a GPU, a process is for deterministic runs
     or for others.
@@ -176,11 +203,11 @@ def configure_torch(run: Run, runtime: Runtime) -> None:
     import torch
 
     if runtime.device.startswith("cuda"):
-        torch.cuda.set_device(runtime.device)  # what compiles and records looks for the current one
+        torch.cuda.set_device(runtime.device)  # the compiler and CUDA graphs use the current device
     torch.set_num_threads(runtime.threads)
     torch.set_default_dtype(torch.float32)
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
-    # Not called without need: it imports torch's compiler, which takes seconds.
+    # Only called when needed: it imports torch's compiler, which takes seconds.
     if run.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(run.deterministic)
         # Nothing here reads memory that was not written.
@@ -190,7 +217,7 @@ def configure_torch(run: Run, runtime: Runtime) -> None:
 
 
 def limit_threads(num: int) -> None:
-    """Let no pool of threads in this process, torch's, OpenMP's or that of a BLAS, exceed `num`."""
+    """Limit every thread pool of this process (torch, OpenMP, BLAS) to `num` threads."""
     import threadpoolctl  # type: ignore[import-untyped]
     import torch
 
@@ -202,7 +229,7 @@ def limit_threads(num: int) -> None:
 
 @functools.cache
 def device_name(device: "torch.device") -> str:
-    """What a reader would call it: the GPU's or the processor's name."""
+    """The name of the GPU or of the processor."""
     import torch
 
     if device.type == "cuda":

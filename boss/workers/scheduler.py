@@ -1,18 +1,17 @@
 """Runs without a result -> joblib threads -> one isolated process each; an outcome for each run.
 
-Every joblib worker is a thread that leases a device and drives a process of its own, which performs
-one run after another: so a run pays neither for a start nor for a CUDA context. A process that is
-killed costs its own run only, which is tried once more from its checkpoint in a new one, while
-joblib's own process pool would give up the whole study (TerminatedWorkerError). A new process also
+Every joblib worker is a thread that leases a device and drives a process of its own, which trains
+one run after another: so the runs share its start and its CUDA context. A process that is killed
+costs only its own run, which is tried once more from its checkpoint in a new process, while
+joblib's own process pool would abort the whole study (TerminatedWorkerError). A new process also
 follows one in which a run failed, one that has grown by more than GROWTH_BYTES, and one that was
-set up for runs of the other kind of `deterministic`. The processes are forked from a server that
-has imported torch and run nothing, so each starts in milliseconds.
+set up for the other value of `deterministic`.
 
 No torch in this process.
 """
 
 import json
-import multiprocessing
+import multiprocessing.process
 import signal
 import threading
 import time
@@ -21,26 +20,18 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
 import joblib
 
-from boss import data
-from boss.errors import InputError
 from boss.results.read import Store
 from boss.results.write import write_atomically
 from boss.study.run import Run
-from boss.workers.process import State, _child, _Ended, _how, _serve, _tell
+from boss.workers.process import Ended, State, child, describe_exit, serve_runs, tell
 from boss.workers.runtime import Runtime
 
 ATTEMPTS = 2
-
-
 POLL_SECONDS = 0.2
-
-
 # What a worker process may take beyond the peak of its first run: then a new one replaces it.
 GROWTH_BYTES = 2**30
 
@@ -56,7 +47,7 @@ class Outcome:
 
 
 class Display(Protocol):
-    """Told what happens, from several threads."""
+    """Called when something happens to a run, from several threads."""
 
     def started(self, run: Run, device: str) -> None: ...
     def progressed(self, run: Run, progress: dict[str, Any]) -> None: ...
@@ -65,7 +56,7 @@ class Display(Protocol):
 
 
 class Stop:
-    """Why to stop: a signal, or the time limit. Asked by every worker about five times a second."""
+    """Whether to stop: after a signal, or at the time limit. Workers ask five times a second."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self.signals = 0
@@ -87,7 +78,7 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM instead of dying of them."""
+        """Count Ctrl-C and SIGTERM, which then end nothing by themselves."""
 
         def count(number: int, frame: object) -> None:
             self.signals += 1
@@ -110,14 +101,14 @@ def execute(
     stop: Stop,
     finished: Collection[str] = (),
 ) -> list[Outcome]:
-    """Perform the runs, as many at a time as there are leases in `devices`.
+    """Train the runs, as many at a time as there are entries in `devices`.
 
-    A run of self-training starts as soon as its parent has finished, whatever else is going on.
+    A run of self-training starts as soon as its parent has finished.
 
     Args:
         runs: those without a result, no two the same, in the order to start them.
         finished: ids of the runs with a result: parents among them need no training.
-        runtime: where; its `device` is filled in from the lease.
+        runtime: of all runs; its `device` is replaced by that of the worker.
         devices: one entry per worker: ["cpu", "cpu"] or ["cuda:0", "cuda:0", "cuda:1"].
 
     Returns:
@@ -135,10 +126,10 @@ def execute(
                     graph.ended(ended[run.id])
                     continue
                 display.started(run, device)
-                outcome = Outcome(run, "failed", "the worker thread ended")  # unless it goes on
+                outcome = Outcome(run, "failed", "the worker thread ended")
                 try:
                     outcome = _attempts(run, worker, display, stop)
-                except Exception as error:  # a defect here, or the system's: the other runs go on
+                except Exception as error:  # the other runs go on
                     worker.close()
                     line = f"{type(error).__name__}: {error}".splitlines()[0]
                     outcome = Outcome(run, "failed", line, traceback.format_exc())
@@ -180,7 +171,7 @@ class _Graph:
         return None
 
     def _reason(self, run: Run) -> str | None:
-        """Empty: it can be started; None: wait; a text: it cannot."""
+        """Why a run cannot be started; empty: it can; None: not yet."""
         parent = run.parent
         if parent is None or parent.id in self._finished:
             return ""
@@ -189,7 +180,7 @@ class _Graph:
         return f"its parent {parent.title} has not finished"
 
     def ended(self, outcome: Outcome) -> None:
-        """Tell those who wait."""
+        """A run has ended: threads that wait for a parent look again."""
         with self._changed:
             self._active.discard(outcome.run.id)
             if outcome.state == "finished":
@@ -208,13 +199,13 @@ def _attempts(run: Run, worker: "_Worker", display: Display, stop: Stop) -> Outc
         path = (
             Store(worker.runtime.results, worker.runtime.study).state_folder(run.id) / "error.json"
         )
-        with suppress(OSError):  # a full disk, perhaps; the outcome says it all
+        with suppress(OSError):  # the disk may be full; the outcome has the error as well
             write_atomically(path, lambda temporary: temporary.write_text(json.dumps(record)))
     return outcome
 
 
 class _Worker:
-    """One run at a time on one device, in a process that is kept while all goes well."""
+    """One run at a time on one device, in a process that is kept from run to run."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -234,27 +225,27 @@ class _Worker:
         self._open.close()
 
     def _ready(self, run: Run) -> tuple[multiprocessing.process.BaseProcess, Connection]:
-        """A living process that may perform the run."""
+        """A living process that is set up for the run."""
         if self._child is not None and (
-            # cuBLAS reads its settings once: a process stays with one kind of run. An idle one says
-            # nothing: what can be read is the end of the pipe, of one that has died.
+            # cuBLAS reads its settings once, so a process is for deterministic runs or for others.
+            # An idle process sends nothing: if its pipe can be read, it has died.
             self._deterministic != run.deterministic or self._child[1].poll()
         ):
             self.close()
         if self._child is None:
             self._deterministic = run.deterministic
-            self._child = self._open.enter_context(_child(_serve, self.runtime, GROWTH_BYTES))
+            self._child = self._open.enter_context(child(serve_runs, self.runtime, GROWTH_BYTES))
         return self._child
 
     def attempt(self, run: Run, display: Display, stop: Stop) -> tuple[Outcome, bool]:
-        """Perform a run; also says whether a failure is worth another attempt."""
+        """Train a run. Also returns whether a failure is worth another attempt."""
         process, messages = self._ready(run)
-        _tell(messages, run)
-        told = False
+        tell(messages, run)
+        asked_to_stop = False
         while True:
-            if stop.requested and not told:
-                told = True
-                _tell(messages, "stop")
+            if stop.requested and not asked_to_stop:
+                asked_to_stop = True
+                tell(messages, "stop")
             if stop.at_once:
                 process.kill()
             if not messages.poll(POLL_SECONDS):
@@ -264,71 +255,14 @@ class _Worker:
             except (EOFError, OSError):
                 process.join()
                 self.close()
-                if told:
+                if asked_to_stop:
                     return Outcome(run, "interrupted"), False
-                error = f"the worker process ended without a word ({_how(process.exitcode)})"
+                error = f"the worker process ended ({describe_exit(process.exitcode)})"
                 return Outcome(run, "failed", error, traceback=error), True
-            if not isinstance(message, _Ended):
+            if not isinstance(message, Ended):
                 display.progressed(run, message)
                 continue
             if message.leaving:
                 self.close()
             outcome = Outcome(run, message.state, message.error, message.traceback)
             return outcome, message.again
-
-
-def on_data(runs: Iterable[Run], path: Path | None) -> list[Run]:
-    """The runs on the data the user brought (`boss.data.OWN`), which takes the place of every named
-    set.
-
-    A file that holds CIFAR-10 counts as cifar10, by its checksum, whatever it is called: the same
-    runs on it are the same runs.
-    """
-    runs = list(runs)
-    if path is None or not data.is_own(str(path)):
-        return runs
-    name = data.identify(path)
-    moved = [run.with_fields(dataset=name) for run in runs]
-    if len(set(moved)) < len(moved):
-        raise InputError(
-            f"on {path}, several runs of the study become one: it trains on more than one data"
-            " set, choose with --only dataset=..."
-        )
-    return moved
-
-
-def states(runs: Iterable[Run], store: Store) -> list[tuple[Run, str, str]]:
-    """Every run with its state and, where there is one, a detail.
-
-    finished; running (another process holds its lock); failed (with its error); interrupted (with
-    the step of its checkpoint); not started.
-    """
-    finished = set(store.finished()["run_id"])
-    return [(run, *_state(run, store, finished)) for run in runs]
-
-
-def _state(run: Run, store: Store, finished: set[str]) -> tuple[str, str]:
-    if run.id in finished:
-        return "finished", ""
-    folder = store.state_folder(run.id)
-    progress = _read_json(folder / "progress.json", {"step", "num_steps"})
-    detail = f"step {progress['step']} of {progress['num_steps']}" if progress else ""
-    if (folder / "lock").exists():
-        try:
-            filelock.FileLock(folder / "lock").acquire(timeout=0).lock.release()
-        except filelock.Timeout:
-            return "running", detail
-        except OSError:  # a folder that may only be read: who trains there cannot be told
-            pass
-    if error := _read_json(folder / "error.json", {"error", "traceback"}):
-        return "failed", error["error"]
-    return ("interrupted", detail) if detail else ("not started", "")
-
-
-def _read_json(path: Path, keys: set[str]) -> dict[str, Any]:
-    """A JSON object with these keys, or nothing."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and keys <= content.keys() else {}

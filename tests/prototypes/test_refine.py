@@ -16,7 +16,7 @@ from boss.prototypes.refine import ORACLE, class_score, comparable_runs, label_f
 from boss.prototypes.refined import Request, make_refined
 from boss.results.read import Store
 from boss.workers.runtime import Runtime
-from boss.workers.worker import perform
+from boss.workers.worker import train_run
 from tests.conftest import ROOT
 from tests.training.test_loop import RUN
 
@@ -203,7 +203,7 @@ def finished(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     place = Runtime(results=tmp_path / "results", study="s")
     for label_set in ("fixmatch:1@10", "fixmatch:2@10"):
-        perform(RUN.with_fields(label_set=label_set), place)
+        train_run(RUN.with_fields(label_set=label_set), place)
     return Request(study="s", results=place.results, base="fixmatch:1@10")
 
 
@@ -230,7 +230,7 @@ def test_the_file_is_a_label_set(finished, digits, rule):
 
 
 def perform_and_read(run, request):
-    perform(run, Runtime(results=request.results, study=request.study))
+    train_run(run, Runtime(results=request.results, study=request.study))
     return Store(request.results, request.study).read("runs", [run.id]).iloc[0]
 
 
@@ -264,7 +264,7 @@ def test_runs_that_differ_in_any_setting_are_refused(store, name):
 def test_the_file_to_be_written_is_no_source(finished):
     """A refined set that was trained is left out when it is made anew, as before."""
     first = make_refined(finished)
-    perform(
+    train_run(
         RUN.with_fields(label_set="select:s-fixmatch-refined"),
         Runtime(results=finished.results, study="s"),
     )
