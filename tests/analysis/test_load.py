@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import load
+from analysis import load, naming
 from analysis.naming import most_frequent, value_texts
 from analysis.sections.algorithms import algorithms_table, algorithms_text
 from analysis.sections.label_sets import class_accuracy
@@ -391,7 +391,7 @@ def test_an_oracle_alone_is_marked_too(tmp_path: Path) -> None:
     ],
 )
 def test_families_of_label_sets(label_set: str, dataset: str, family: str) -> None:
-    assert family(label_set, dataset) == family
+    assert naming.family(label_set, dataset) == family
 
 
 # Fully supervised runs

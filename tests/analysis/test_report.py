@@ -336,7 +336,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
             FigureCanvasAgg(figure).draw()
         return []
 
-    monkeypatch.setattr(report_module, "write_picture", draw)
+    monkeypatch.setattr("analysis.page.write.write_picture", draw)
     return figures_by_name
 
 
