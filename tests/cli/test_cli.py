@@ -19,10 +19,11 @@ import psutil
 import pytest
 from sklearn.datasets import load_digits
 
-from boss.cli import _devices, _leases, _parser, _seconds, main
+from boss.cli import main
 from boss.errors import InputError
 from boss.results.schema import SPARSE_TABLES, TABLES
 from boss.workers import runtime as place
+from boss.workers.runtime import find_devices, lease
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ["seconds", "first_step_seconds", "peak_device_bytes", "finished_at", "commit", "device"]
@@ -305,14 +306,14 @@ def test_more_workers_than_runs(tmp_path):
     (["cuda:0", "cuda:1"], 3, None, 9, ["cuda:0", "cuda:1", "cuda:0"]),
     (["cuda:1"], None, 3, 9, ["cuda:1"] * 3), (["cuda:0"], None, None, 0, []),
 ])  # fmt: skip
-def test_leases(devices, workers, per_gpu, num_runs, expected, monkeypatch):
+def testlease(devices, workers, per_gpu, num_runs, expected, monkeypatch):
     monkeypatch.setattr(place, "num_cores", lambda: 3)
-    assert _leases(devices, workers, per_gpu, num_runs) == expected
+    assert lease(devices, workers, per_gpu, num_runs) == expected
 
 
 def test_leases_that_contradict_each_other_are_refused():
     with pytest.raises(InputError, match="--workers 5 is more than --runs-per-gpu 2 on 2 GPUs"):
-        _leases(["cuda:0", "cuda:1"], 5, 2, 9)
+        lease(["cuda:0", "cuda:1"], 5, 2, 9)
 
 
 def test_the_shape_of_a_step_reaches_the_runs(tmp_path, monkeypatch):
@@ -330,7 +331,6 @@ def test_the_shape_of_a_step_reaches_the_runs(tmp_path, monkeypatch):
     assert main(["run", "mine.py", "--device", "cpu", "--workers", "2"]) == 0
     assert main(["run", "mine.py", "--device", "cpu", "--step", "compiled", "--workers", "1"]) == 0
     assert found == [("auto", 1, ["cpu"] * 2), ("compiled", 1, ["cpu"])]
-    assert _parser().parse_args(["run", "x"]).runs_per_gpu is None
 
 
 def test_a_report_of_everything_includes_ones_own_studies(tmp_path):
@@ -548,13 +548,6 @@ def test_a_terminal_gets_a_live_table(tmp_path):
     assert "\x1b[" in shown
 
 
-@pytest.mark.parametrize(("text", "seconds"), [
-    ("90", 90), ("90s", 90), ("25m", 1500), ("1h30m", 5400), ("2h", 7200), ("1h1m1s", 3661),
-])  # fmt: skip
-def test_durations(text, seconds):
-    assert _seconds(text) == seconds
-
-
 def test_a_device_is_named_once():
     with pytest.raises(InputError, match="names a device twice: use --runs-per-gpu"):
-        _devices("cuda:0,cuda:0")
+        find_devices("cuda:0,cuda:0")

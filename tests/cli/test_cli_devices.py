@@ -1,7 +1,6 @@
 """Where runs go: threads, execution of steps, what a person is told of the devices."""
 
 import re
-import socket
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from boss.errors import InputError
 from boss.training.config import EXECUTIONS
 from boss.workers import runtime as place
-from boss.workers.runtime import Runtime, describe_devices, execution_of, mps_is_running, threads_of
+from boss.workers.runtime import Runtime, execution_of, threads_of
 
 
 @pytest.mark.parametrize(("devices", "cores", "threads"), [
@@ -45,53 +44,6 @@ def test_execution_that_a_cpu_cannot_do_is_refused(wanted, message):
     with pytest.raises(InputError, match=message) as caught:
         execution_of(Runtime(results=Path(), study="s", execution=wanted))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(("devices", "mps", "text"), [
-    (["cpu"] * 2, False, "2 x cpu"), (["cpu"], True, "1 x cpu"), ([], True, ""),
-    (["cuda:0", "cuda:1"], False, "1 x cuda:0, 1 x cuda:1"),
-    (["cuda:0", "cuda:1"], True, "1 x cuda:0, 1 x cuda:1 (MPS is running)"),
-    (["cuda:0", "cuda:1", "cuda:0"], True, "2 x cuda:0, 1 x cuda:1 (MPS is running)"),
-    (
-        ["cuda:0", "cuda:1", "cuda:0"], False,
-        "2 x cuda:0, 1 x cuda:1 (runs on one GPU share it by time slices: MPS is not running)",
-    ),
-])  # fmt: skip
-def test_devices_in_words(devices, mps, text):
-    assert describe_devices(devices, mps) == text
-
-
-@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM])
-def test_mps_runs_while_somebody_listens(tmp_path, monkeypatch, kind):
-    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
-    environment = {"CUDA_MPS_PIPE_DIRECTORY": "."}
-    assert not mps_is_running(environment)
-    with socket.socket(socket.AF_UNIX, kind) as daemon:
-        daemon.bind("control")
-        if kind != socket.SOCK_DGRAM:
-            daemon.listen()
-        assert mps_is_running(environment)
-        if kind != socket.SOCK_DGRAM:
-            daemon.settimeout(0.1)
-            with pytest.raises(TimeoutError):
-                daemon.accept()  # nothing was connected
-    assert (tmp_path / "control").exists()  # left behind
-    assert not mps_is_running(environment)
-
-
-def test_mps_is_looked_for_in_its_usual_place(monkeypatch):
-    asked = []
-
-    class Socket(socket.socket):
-        def connect(self, address):
-            asked.append(address)
-            raise FileNotFoundError(2, "none")
-
-    monkeypatch.setattr(socket, "socket", Socket)
-    assert not mps_is_running({})
-    assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": ""})
-    assert not mps_is_running({"CUDA_MPS_PIPE_DIRECTORY": "/run/mps"})
-    assert asked == ["/tmp/nvidia-mps/control"] * 2 + ["/run/mps/control"]
 
 
 def git(folder, *arguments):

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from boss.cli import _parser, main
+from boss.cli import main
 from boss.data import Dataset, load
 from boss.data.label_sets import LabelSet, resolve
 from boss.errors import InputError
@@ -316,7 +316,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 
 def test_the_help_names_every_method_and_embedding(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        _parser().parse_args(["select", "--help"])
+        main(["select", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert ", ".join([*METHODS][:-1]) + f" or {[*METHODS][-1]}" in text
     for form in FORMS.values():

@@ -15,7 +15,7 @@ from boss.errors import InputError
 from boss.study.run import DEFAULTS, SETTINGS, Run, titles
 from boss.study.select import select
 from boss.study.study import Study, find, grid, load, with_parents
-from boss.workers.cost import gpu_hours, images_per_step
+from boss.workers.cost import gpu_hours
 
 STUDIES = Path(__file__).parents[2] / "studies"
 FIELDS = {
@@ -336,13 +336,3 @@ def test_titles_tell_runs_apart_by_what_is_not_at_its_default():
         "fixmatch fixmatch:3@10 #1",
     ]
     assert titles([]) == {}
-
-
-@pytest.mark.parametrize(("fields", "images"), [
-    ({}, 64 * 15), ({"augmentation": "ctaugment"}, 64 * 16), ({"unlabeled_ratio": 1}, 64 * 3),
-    ({"algorithm": "supervised", "unlabeled_ratio": 0}, 64),
-    ({"algorithm": "mixmatch", "unlabeled_ratio": 1}, 64 * 5),
-    ({"algorithm": "vat", "unlabeled_ratio": 1, "batch_size": 10}, 40),
-])  # fmt: skip
-def test_images_per_step_by_hand(fields, images):
-    assert images_per_step(Run(**(FIELDS | fields))) == images

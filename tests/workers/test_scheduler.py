@@ -17,9 +17,10 @@ from boss.errors import InputError
 from boss.results.read import Store
 from boss.results.schema import TABLES
 from boss.study.run import Run
-from boss.workers.process import _serve, in_child
+from boss.workers.process import in_child
 from boss.workers.runtime import Runtime
-from boss.workers.scheduler import GROWTH_BYTES, Outcome, Stop, _Worker, execute, states
+from boss.workers.scheduler import GROWTH_BYTES, Outcome, Stop, _Worker, execute
+from boss.workers.states import states
 from tests.training.test_loop import RUN
 
 LONG = dataclasses.replace(RUN, num_images=8 * 300, num_evaluations=5)
@@ -227,30 +228,6 @@ def test_a_process_that_has_grown_is_replaced(place, monkeypatch):
     assert not display.of("retried")
 
 
-def test_what_a_process_grows_by_is_counted(place):
-    """It takes 64 MB more than in its first run, which the limit admits or not."""
-    assert in_child(_num_served, place, 2**25) == 2
-    assert in_child(_num_served, place, 2**28) == 3
-
-
-def _num_served(place, growth):
-    from boss.workers import worker as perform
-
-    kept = []
-
-    def perform_and_grow(run, *arguments, **named):
-        if run.repeat == 1:
-            kept.append(bytearray(os.urandom(2**26)))
-        return "finished"
-
-    perform.perform = perform_and_grow
-    pipe = FakePipe(run_repeats(3))
-    _serve(place, growth, pipe)
-    assert [message.state for message in pipe.sent] == ["finished"] * len(pipe.sent)
-    assert [message.leaving for message in pipe.sent][:-1] == [False] * (len(pipe.sent) - 1)
-    return len(pipe.sent)
-
-
 class FakePipe:
     """Our end of a pipe: some runs, then nobody."""
 
@@ -314,7 +291,9 @@ def _threads(place):
         os.environ[name] = "7"
     threadpoolctl.threadpool_limits(7)
     torch.set_num_threads(7)
-    _serve(place, GROWTH_BYTES, FakePipe([]))
+    from boss.workers.worker import serve
+
+    serve(place, GROWTH_BYTES, FakePipe([]))
     from boss.workers.runtime import THREAD_VARIABLES
 
     assert joblib.cpu_count() <= place.threads
@@ -571,21 +550,3 @@ def _some_tensors():
 def test_tensors_come_back_from_a_process_that_has_ended():
     found = in_child(_some_tensors)["tensors"]
     assert [t.tolist() for t in found] == [[i, i + 1, i + 2, i + 3] for i in range(20)]
-
-
-def _told_of_a_lost_device(place):
-    from boss.workers import worker as perform
-
-    def broken(*arguments, **named):
-        raise RuntimeError("the device is lost")
-
-    perform.perform = perform.Workbench.clear_up = broken
-    pipe = FakePipe(run_repeats(1))
-    _serve(place, GROWTH_BYTES, pipe)
-    return pipe.sent
-
-
-def test_what_failed_is_told_even_if_nothing_can_be_cleared_up(tmp_path):
-    [ended] = in_child(_told_of_a_lost_device, Runtime(results=tmp_path, study="s"))
-    assert (ended.state, ended.leaving) == ("failed", True)
-    assert "the device is lost" in ended.error

@@ -5,10 +5,7 @@ import json
 import os
 import shutil
 import statistics
-import threading
-import time
 
-import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,13 +17,12 @@ from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.training import checkpoint
-from boss.workers import worker as perform_module
 from boss.workers.build import check
 from boss.workers.process import in_child
 from boss.workers.rows import _run_row
 from boss.workers.runtime import Runtime, configure_torch
 from boss.workers.scheduler import Stop, execute
-from boss.workers.worker import Workbench, compile_lock, compiler_cache, perform, program_of
+from boss.workers.worker import Workbench, train_run
 from tests.training.test_loop import RUN, prepare
 from tests.workers.test_scheduler import LONG, Recorder
 
@@ -38,7 +34,7 @@ def place(tmp_path):
 
 def test_the_row_of_a_run(place, digits):
     run = dataclasses.replace(RUN, num_images=26 * 8, num_evaluations=26)
-    assert perform(run, place) == "finished"
+    assert train_run(run, place) == "finished"
     store = Store(place.results, "s")
     [row] = store.read("runs").to_dict("records")
     evaluations = store.read("evaluations")
@@ -185,136 +181,11 @@ def test_a_run_leaves_the_workbench_as_it_was(place):
     workbench = Workbench()
     for algorithm, augmentation in (("fixmatch", "ctaugment"), ("vat", "randaugment")):
         run = dataclasses.replace(RUN, algorithm=algorithm, options={}, augmentation=augmentation)
-        assert perform(run, place, workbench=workbench) == "finished"
+        assert train_run(run, place, workbench=workbench) == "finished"
     kept, fresh = workbench.dataset("digits", None), data.load("digits")
     for mine, other in ((kept.train, fresh.train), (kept.test, fresh.test)):
         assert torch.equal(mine.images, other.images)
         assert torch.equal(mine.labels, other.labels)
-
-
-def in_threads(num, function, *arguments):
-    """What `in_child` returns or raises, for so many children at a time."""
-    found = []
-
-    def call():
-        try:
-            found.append(in_child(function, *arguments))
-        except RuntimeError as error:
-            found.append(str(error).splitlines()[-1])
-
-    threads = [threading.Thread(target=call) for _ in range(num)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
-
-
-def _compile(folder, how):
-    """Compile unless it is done, noting when; returns whether it was this process."""
-    with compile_lock("p", folder) as compiled:
-        mine = not (folder / "boss-p.done").exists()
-        if mine:
-            num = len(list(folder.glob("began-*")))
-            (folder / f"began-{os.getpid()}").touch()
-            assert len(list(folder.glob("now-*"))) == 0, "two at a time"
-            (folder / f"now-{os.getpid()}").touch()
-            time.sleep(0.3)
-            (folder / f"now-{os.getpid()}").unlink()
-            if num == 0 and how == "raises":
-                raise ValueError("of the compiler")
-            if num == 0 and how == "dies":
-                os._exit(3)
-        compiled()
-        compiled()
-        time.sleep(0.3)  # training; the others do not wait for that
-    return mine
-
-
-def test_one_process_compiles_while_the_others_wait(tmp_path):
-    assert sorted(in_threads(3, _compile, tmp_path, "well")) == [False, False, True]
-    assert in_threads(1, _compile, tmp_path, "well") == [False]
-
-
-@pytest.mark.parametrize(("how", "said"), [("raises", "of the compiler"), ("dies", "exit code 3")])
-def test_a_compilation_that_fails_lets_the_next_process_try(tmp_path, how, said):
-    found = in_threads(3, _compile, tmp_path, how)
-    assert sorted(f for f in found if not isinstance(f, str)) == [False, True]
-    assert said in next(f for f in found if isinstance(f, str))
-    assert len(list(tmp_path.glob("began-*"))) == 2
-
-
-def test_others_go_on_as_soon_as_the_first_steps_are_done(tmp_path):
-    with compile_lock("p", tmp_path) as compiled:
-        entered = threading.Event()
-
-        def wait():
-            with compile_lock("p", tmp_path):
-                entered.set()
-
-        thread = threading.Thread(target=wait)
-        thread.start()
-        assert not entered.wait(0.5)
-        with compile_lock("another", tmp_path):
-            pass
-        compiled()
-        assert entered.wait(5)
-        filelock.FileLock(tmp_path / "boss-p.lock").acquire(timeout=0).lock.release()
-    thread.join()
-
-
-def test_a_block_that_ends_before_the_first_steps_lets_the_next_one_compile(tmp_path):
-    with compile_lock("p", tmp_path):
-        pass
-    assert not (tmp_path / "boss-p.done").exists()
-    with compile_lock("p", tmp_path, lambda: False) as compiled:
-        compiled()
-    assert (tmp_path / "boss-p.done").exists()
-
-
-def test_nobody_waits_in_vain_for_a_compilation(tmp_path, monkeypatch):
-    with filelock.FileLock(tmp_path / "boss-p.lock"):
-        began = time.monotonic()
-        with compile_lock("p", tmp_path, should_stop=lambda: True) as compiled:
-            compiled()  # another's, who has not said so
-        assert not (tmp_path / "boss-p.done").exists()
-        monkeypatch.setattr(perform_module, "COMPILE_SECONDS", 0.5)
-        with compile_lock("p", tmp_path):
-            pass
-        assert 0.5 <= time.monotonic() - began < 5
-    with compile_lock(None, tmp_path / "none") as compiled:
-        compiled()
-    assert not (tmp_path / "none").exists()
-    (tmp_path / "file").touch()  # where a folder should be
-    with compile_lock("p", tmp_path / "file") as compiled:
-        compiled()
-
-
-def test_what_a_program_is_made_of(place, digits):
-    compiled = dataclasses.replace(place, execution="compiled")
-    assert program_of(RUN, digits, place) is None
-    name = program_of(RUN, digits, compiled)
-    assert len(name) == 16
-    for same in ({"repeat": 3}, {"label_set": "fixmatch:2@20"}, {"num_images": 8}):
-        assert program_of(dataclasses.replace(RUN, **same), digits, compiled) == name
-    others = [
-        {"algorithm": "flexmatch", "options": {}}, {"options": {"threshold": 0.2}},
-        {"network": "wrn-10-1"}, {"batch_size": 4}, {"unlabeled_ratio": 1}, {"precision": "bf16"},
-        {"augmentation": "ctaugment"}, {"optimizer": "adam"},
-    ]  # fmt: skip
-    names = {program_of(dataclasses.replace(RUN, **other), digits, compiled) for other in others}
-    colored = {
-        part: dataclasses.replace(images, images=images.images.repeat(1, 3, 1, 1))
-        for part, images in (("train", digits.train), ("test", digits.test))
-    }
-    names.add(program_of(RUN, dataclasses.replace(digits, **colored), compiled))
-    names.add(program_of(RUN, digits, dataclasses.replace(compiled, versions={"torch": "0"})))
-    assert len(names | {name}) == len(others) + 3
-
-
-def test_the_cache_of_the_compiler_is_where_it_is_told_to_be(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    assert compiler_cache() == tmp_path / "cache"
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -364,7 +235,7 @@ def test_a_checkpoint_of_something_else_is_refused(place, name, other):
     saved = checkpoint.load(path)
     checkpoint.save(path, saved | {"basis": saved["basis"] | {name: other}})
     with pytest.raises(InputError, match=f"was made with another {name}"):
-        perform(LONG, place)
+        train_run(LONG, place)
 
 
 @pytest.mark.parametrize("content", [{}, {"basis": {}}, {"basis": None, "training": 3}, "empty"])
@@ -374,7 +245,7 @@ def test_a_checkpoint_without_sense_costs_its_steps_only(place, content):
         content = {"basis": checkpoint.load(path)["basis"], "training": {"step": 5}}
     checkpoint.save(path, content)
     steps = []
-    assert perform(LONG, place, report=lambda p: steps.append(p.get("resumed_at"))) == "finished"
+    assert train_run(LONG, place, report=lambda p: steps.append(p.get("resumed_at"))) == "finished"
     assert steps[0] == 0
 
 
@@ -387,12 +258,12 @@ def test_a_label_file_that_changes_under_a_checkpoint_is_noticed(place, tmp_path
     picks = [int((digits.train.labels == k).nonzero()[1]) for k in range(10)]
     path.write_text(json.dumps({"indices": picks}))
     with pytest.raises(InputError, match="another labeled images"):
-        perform(run, place)
+        train_run(run, place)
 
 
 def test_a_run_is_trained_on_the_data_that_the_study_was_started_with(tmp_path, digits):
     place = Runtime(results=tmp_path, study="s", fingerprints={"digits": digits.fingerprint})
-    assert perform(RUN, place) == "finished"
+    assert train_run(RUN, place) == "finished"
     other = dataclasses.replace(place, study="t", fingerprints={"digits": "0" * 64})
     with pytest.raises(InputError, match="the files of digits have changed since the study"):
-        perform(RUN, other)
+        train_run(RUN, other)
