@@ -51,7 +51,10 @@ def test_the_cost_of_a_step_is_what_torch_counts_of_a_real_one(name, digits, tmp
     with FlopCounterMode(display=False) as counter:
         step(0, index)
     flops, _, _ = cost.step_cost(run)
-    assert flops == counter.get_total_flops() > 0
+    # The real step also counts pseudo-labels by class, in one small matrix product.
+    logs = 2 * 4 * len(index) * 10 * bool(algorithms.build(name, {}).views)
+    assert 0 <= counter.get_total_flops() - flops <= logs
+    assert flops > 0
 
 
 def test_hours_by_hand_and_the_floor_of_launches():
