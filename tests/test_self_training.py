@@ -355,7 +355,7 @@ def test_the_command_trains_parents_that_are_not_listed(tmp_path, monkeypatch, c
     assert boss_study("run", "mine.py", "--only", "round=1") == 0
     assert "2 of 2 runs finished" in capsys.readouterr().out
     assert boss_study("run", "mine.py", "--keep-networks") == 0
-    assert "2 runs finished before their networks were to be kept" in capsys.readouterr().err
+    assert "2 runs finished without --keep-networks" in capsys.readouterr().err
 
     [parent] = [r for r in Store(Path("results"), "mine").read("runs").to_dict("records")
                 if r["round"] == 0]  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from boss.study.catalog import ALGORITHMS
 from boss.study.study import Comparison
@@ -36,16 +37,16 @@ from ..sections.published import published_parts, read_published
 from ..sections.reference import load_reference, reference_parts
 from ..sections.settings import settings_parts
 from ..sections.variance import variance_parts
+from ..style import STYLE
 from .parts import (
     MAX_IN_DETAIL,
     Focus,
     Part,
-    Picture,
     slug,
     suffixes,
     without_rounds,
 )
-from .saving import Saver
+from .saving import save_all
 from .write import Report, prepare, write_part, write_text
 
 MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
@@ -131,14 +132,14 @@ def report(
     prepare(folder)
     written = Report(folder, [], [], warnings)
     page = [head(study, found, reproduces, description, warnings)]
-    num_figures = sum(isinstance(part, Picture) for _, parts in sections for part in parts)
-    with Saver(num_figures) as saver:
-        for number, (heading, parts) in enumerate(sections, start=1):
-            page.append(f"## {number}. {heading}")
-            page.extend(write_part(part, study, written, saver) for part in parts)
-        if shows_test:
-            everything = runs_table(metrics(found)).to_csv(index=False)
-            written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
+    drawn: dict[Path, Figure] = {}
+    for number, (heading, parts) in enumerate(sections, start=1):
+        page.append(f"## {number}. {heading}")
+        page.extend(write_part(part, study, written, drawn) for part in parts)
+    save_all(drawn, STYLE)
+    if shows_test:
+        everything = runs_table(metrics(found)).to_csv(index=False)
+        written.tables.append(write_text(folder / "tables" / "runs.csv", everything))
     write_text(folder / "report.md", "\n\n".join(page) + "\n")
     return written
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.style
 import pandas as pd
+from matplotlib.figure import Figure
 
 from boss.errors import InputError
 
@@ -18,7 +19,7 @@ from .parts import (
     Text,
     slug,
 )
-from .saving import Saver
+from .saving import paths_of
 
 MAX_ROWS_SHOWN = 60  # of a table on the page; its own files hold more
 
@@ -48,14 +49,16 @@ def prepare(folder: Path) -> None:
         raise InputError(f"cannot write the report to {folder}: {error.strerror}") from error
 
 
-def write_part(part: Part, study: str, written: Report, saver: Saver) -> str:
-    """Write the files of a part and return its place on the page."""
+def write_part(part: Part, study: str, written: Report, drawn: dict[Path, Figure]) -> str:
+    """What stands on the page; a table is written, a figure is drawn into `drawn`, by stem."""
     if isinstance(part, Text):
         return part.text
     if isinstance(part, Table):
         written.tables.extend(write_table(part, study, written.folder / "tables"))
         return table_on_page(part)
-    written.figures.extend(write_picture(part, written.folder / "figures", saver))
+    stem = written.folder / "figures" / part.name
+    drawn[stem] = draw(part)
+    written.figures.extend(paths_of(stem))
     return f"![{part.title}](figures/{part.name}.png)\n\n**{part.title}.** {part.caption}"
 
 
@@ -126,8 +129,7 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def write_picture(part: Picture, folder: Path, saver: Saver) -> list[Path]:
-    """Draw a figure and have it written, as PNG and PDF."""
+def draw(part: Picture) -> Figure:
+    """A figure in the style of the package."""
     with matplotlib.style.context(["default", STYLE]):
-        figure = part.draw()
-    return saver.save(figure, folder / part.name, STYLE)
+        return part.draw()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from boss.cli.arguments import natural, positive
 from boss.errors import InputError
 
 HELP = "time a training step beside the usual way to write it"
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="less than a minute on two cores")
     add("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:1")
     add("--network", metavar="NAME", help="(default: wrn-28-2 on GPUs, wrn-10-1 on CPUs)")
-    add("--batch-size", type=_from_1, metavar="B", help="(default: 64 on GPUs, 16 on CPUs)")
-    add("--unlabeled-ratio", type=_from_0, default=7, metavar="MU", help="(default: 7)")
+    add("--batch-size", type=positive, metavar="B", help="(default: 64 on GPUs, 16 on CPUs)")
+    add("--unlabeled-ratio", type=natural, default=7, metavar="MU", help="(default: 7)")
     add("--algorithm", default="fixmatch", metavar="NAME", help="(default: fixmatch)")
     add("--augmentation", default="randaugment", metavar="NAME", help="(default: randaugment)")
     add("--dataset", default="random", metavar="NAME", help="(default: random pixels, 32 x 32)")
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="eager, compiled, graph or compiled-graph (repeatable; default: all that the device"
         " has; eager fp32 always comes first)",
     )  # fmt: skip
-    add("--threads", type=_from_1, metavar="N", help="(default: 1 on CPUs, all cores on GPUs)")
-    add("--repeats", type=_from_1, metavar="N", help="rounds (default: 15; with --quick 5)")
+    add("--threads", type=positive, metavar="N", help="(default: 1 on CPUs, all cores on GPUs)")
+    add("--repeats", type=positive, metavar="N", help="rounds (default: 15; with --quick 5)")
     add("--json", type=Path, metavar="FILE", help="write everything, every round too, to this file")
 
 
@@ -135,15 +136,3 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"use auto, cpu, cuda or cuda:1, not {text!r}")
     return text
-
-
-def _from_1(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"must be an integer from 1, not {text!r}")
-    return int(text)
-
-
-def _from_0(text: str) -> int:
-    if not re.fullmatch(r"0|[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"must be an integer from 0, not {text!r}")
-    return int(text)

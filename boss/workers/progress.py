@@ -1,49 +1,19 @@
-"""What a person sees while a study runs: a live table in a terminal, plain lines elsewhere."""
+"""What a person sees while a study runs: bars in a terminal, plain lines elsewhere."""
 
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TaskID, TextColumn
 
 from boss.study.run import Run, titles
 from boss.units import duration
 from boss.workers.scheduler import Outcome
 
 PLAIN_SECONDS = 30.0  # between two plain lines about the same run
-
-
-@dataclass
-class Activity:
-    """A run in progress; `first` and `latest` are (monotonic seconds, step)."""
-
-    run: Run
-    device: str
-    began: float
-    first: tuple[float, int] | None = None
-    latest: tuple[float, int] | None = None
-    accuracy: float | None = None
-    printed: float = 0.0
-
-    @property
-    def steps_per_second(self) -> float | None:
-        if self.first is None or self.latest is None or self.latest[1] == self.first[1]:
-            return None
-        return (self.latest[1] - self.first[1]) / (self.latest[0] - self.first[0])
-
-    @property
-    def seconds_left(self) -> float | None:
-        if self.latest is None or self.steps_per_second is None:
-            return None
-        return (self.run.num_steps - self.latest[1]) / self.steps_per_second
 
 
 class StudyDisplay:
@@ -53,6 +23,7 @@ class StudyDisplay:
         waiting: the runs to be done.
         num_finished: those done before.
         num_workers: runs at a time.
+        console: where it is printed; its clock is the one that counts.
         names: `titles` of all runs of the study, by id; those of the waiting ones if None.
     """
 
@@ -65,26 +36,34 @@ class StudyDisplay:
         console: Console,
         names: dict[str, str] | None = None,
     ) -> None:
-        self.study, self.console, self.num_workers = study, console, num_workers
-        self.waiting = {run.id: run for run in waiting}
+        self.console, self.num_workers = console, num_workers
         self.titles = names or titles(waiting)
-        self.active: dict[str, Activity] = {}
         self.num_finished, self.num_failed = num_finished, 0
         self.total = num_finished + len(waiting)
-        self.durations: dict[tuple[object, ...], list[float]] = {}
-        # By kinds, not by runs: the time left is asked for whenever a run ends.
+        self.active: dict[str, TaskID] = {}
+        self.durations: dict[tuple[object, ...], list[float]] = {}  # seconds of finished runs
+        # By kinds, not by runs: the time left is computed whenever a run ends.
         self.kinds = {_kind(run): run for run in waiting}
         self.num_waiting = Counter(map(_kind, waiting))
-        self._lock = threading.Lock()
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=2)
-            if console.is_terminal and not console.is_dumb_terminal
-            else None
+        self._lock = threading.RLock()
+        self.is_live = console.is_terminal and not console.is_dumb_terminal
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[device]}"),
+            BarColumn(16),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=console,
+            refresh_per_second=2,
+            get_time=console.get_time,
+            disable=not self.is_live,
+        )
+        self.study = self.bars.add_task(
+            study, total=self.total, completed=num_finished, device="", detail="runs"
         )
 
     def __enter__(self) -> "StudyDisplay":
-        if self._live:
-            self._live.start()
+        self.bars.start()
         return self
 
     def __exit__(
@@ -93,30 +72,36 @@ class StudyDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live:
-            self._live.stop()
+        self.bars.stop()
 
     def started(self, run: Run, device: str) -> None:
         with self._lock:
-            if self.waiting.pop(run.id, None) is not None:
-                self.num_waiting[_kind(run)] -= 1
-            self.active[run.id] = Activity(run, device, time.monotonic())
+            self.num_waiting[_kind(run)] -= 1
+            self.active[run.id] = self.bars.add_task(
+                self.titles[run.id], total=run.num_steps, device=device, detail="",
+                run=run, resumed=None, speed=None, accuracy=None, printed=0.0,
+            )  # fmt: skip
 
     def progressed(self, run: Run, progress: dict[str, Any]) -> None:
-        now = time.monotonic()
+        now = self.bars.get_time()
         with self._lock:
-            activity = self.active[run.id]
-            activity.latest = (now, progress["step"])
-            activity.accuracy = progress["accuracy"]
+            task_id = self.active[run.id]
+            task = self._task(task_id)
+            step = progress["step"]
+            self.bars.update(task_id, completed=step, accuracy=progress["accuracy"])
             if "resumed_at" in progress:
-                activity.first, activity.printed = activity.latest, now
+                task.fields.update(resumed=(now, step), speed=None, printed=now)
                 if progress["resumed_at"]:
-                    self._say(
-                        f"{self.titles[run.id]}: continues at step {progress['resumed_at']:,}"
-                    )
-            elif self._live is None and now - activity.printed >= PLAIN_SECONDS:
-                activity.printed = now
-                self._say(f"{self.titles[run.id]}: {_describe(activity)}")
+                    self._say(f"{task.description}: continues at step {progress['resumed_at']:,}")
+            elif task.fields["resumed"]:
+                since, first = task.fields["resumed"]
+                if step > first and now > since:
+                    task.fields["speed"] = (step - first) / (now - since)
+            self.bars.update(task_id, detail=", ".join(_details(task)))
+            if not self.is_live and now - task.fields["printed"] >= PLAIN_SECONDS:
+                task.fields["printed"] = now
+                steps = f"step {step:,} of {run.num_steps:,}"
+                self._say(f"{task.description}: {', '.join([steps, *_details(task)])}")
 
     def retried(self, run: Run, error: str) -> None:
         with self._lock:
@@ -124,90 +109,75 @@ class StudyDisplay:
 
     def ended(self, outcome: Outcome) -> None:
         with self._lock:
-            activity = self.active.pop(outcome.run.id)
-            took = time.monotonic() - activity.began
+            task_id = self.active.pop(outcome.run.id)
+            task = self._task(task_id)
+            seconds, accuracy = task.elapsed or 0.0, task.fields["accuracy"]
+            self.bars.remove_task(task_id)
             if outcome.state == "finished":
                 self.num_finished += 1
-                self.durations.setdefault(_kind(outcome.run), []).append(took)
+                self.durations.setdefault(_kind(outcome.run), []).append(seconds)
             elif outcome.state == "failed":
                 self.num_failed += 1
-            accuracy = ""
-            if outcome.state == "finished" and activity.accuracy is not None:
-                accuracy = f", test accuracy {activity.accuracy:.1%}"
-            detail = f": {outcome.error}" if outcome.error else ""
-            title = self.titles[outcome.run.id]
-            self._say(
-                f"{title}: {outcome.state} after {duration(took)}{accuracy}{detail}"
-                f"  [{self._summary()}]"
+            result = f"{outcome.state} after {duration(seconds)}"
+            if outcome.state == "finished" and accuracy is not None:
+                result += f", test accuracy {accuracy:.1%}"
+            if outcome.error:
+                result += f": {outcome.error}"
+            failed = f", {self.num_failed} failed" if self.num_failed else ""
+            left = self.seconds_left()
+            time_left = f", about {duration(left)} left" if left else ""
+            self.bars.update(
+                self.study, completed=self.num_finished, detail=f"runs{failed}{time_left}"
             )
+            summary = f"{self.num_finished}/{self.total} finished{failed}{time_left}"
+            self._say(f"{task.description}: {result}  [{summary}]")
 
     def seconds_left(self) -> float | None:
         """For the whole study: runs like those that finished take as long as they took."""
         known = [seconds for took in self.durations.values() for seconds in took]
         overall = sum(known) / len(known) if known else None
+        active = [self._task(task_id) for task_id in self.active.values()]
+        speeds = {_kind(t.fields["run"]): t.fields["speed"] for t in active if t.fields["speed"]}
+
+        def expected(run: Run) -> float | None:
+            if alike := self.durations.get(_kind(run)):
+                return sum(alike) / len(alike)
+            speed = speeds.get(_kind(run))
+            return run.num_steps / speed if speed else overall
+
+        parts = [(1, _seconds_left(task) or expected(task.fields["run"])) for task in active]
+        parts += [
+            (num, expected(self.kinds[kind])) for kind, num in self.num_waiting.items() if num
+        ]
         total = 0.0
-        for activity in self.active.values():
-            left = activity.seconds_left
-            if left is None:
-                left = self._expected(activity.run, overall)
-            if left is None:
+        for num, seconds in parts:
+            if seconds is None:
                 return None
-            total += left
-        for kind, num in self.num_waiting.items():
-            expected = self._expected(self.kinds[kind], overall) if num else 0.0
-            if expected is None:
-                return None
-            total += num * expected
-        num_runs = len(self.active) + self.num_waiting.total()
+            total += num * seconds
+        num_runs = sum(num for num, _ in parts)
         return total / max(1, min(self.num_workers, num_runs))
 
-    def _expected(self, run: Run, overall: float | None) -> float | None:
-        """Seconds that a run will take; `overall` if nothing is known of runs like it."""
-        if alike := self.durations.get(_kind(run)):
-            return sum(alike) / len(alike)
-        speeds = [a.steps_per_second for a in self.active.values() if _kind(a.run) == _kind(run)]
-        return run.num_steps / speeds[0] if speeds and speeds[0] else overall
-
-    def _summary(self) -> str:
-        failed = f", {self.num_failed} failed" if self.num_failed else ""
-        left = self.seconds_left()
-        time_left = f", about {duration(left)} left" if left else ""
-        return f"{self.num_finished}/{self.total} finished{failed}{time_left}"
+    def _task(self, task_id: TaskID) -> Task:
+        return next(task for task in self.bars.tasks if task.id == task_id)
 
     def _say(self, line: str) -> None:
         # Whoever read our output may have gone (`| head`): training does not depend on it.
         with suppress(OSError, SystemExit):
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _render(self) -> Group:
-        with self._lock:
-            table = Table(box=None, pad_edge=False)
-            for column in ("run", "device", "", "step", "steps/s", "accuracy", "left"):
-                right = column in ("step", "steps/s", "accuracy", "left")
-                table.add_column(column, justify="right" if right else "left", no_wrap=True)
-            for activity in self.active.values():
-                step, speed = (activity.latest or (0, 0))[1], activity.steps_per_second
-                table.add_row(
-                    self.titles[activity.run.id],
-                    activity.device,
-                    ProgressBar(activity.run.num_steps, step, width=16),
-                    f"{step:,}/{activity.run.num_steps:,}",
-                    "" if speed is None else f"{speed:.1f}",
-                    "" if activity.accuracy is None else f"{activity.accuracy:.1%}",
-                    "" if activity.seconds_left is None else duration(activity.seconds_left),
-                )
-            return Group(table, Text(f"{self.study}: {self._summary()}"))
+
+def _seconds_left(task: Task) -> float | None:
+    speed = task.fields["speed"]
+    return (task.remaining or 0.0) / speed if speed else None
 
 
-def _describe(activity: Activity) -> str:
-    parts = [f"step {(activity.latest or (0, 0))[1]:,} of {activity.run.num_steps:,}"]
-    if activity.steps_per_second is not None:
-        parts.append(f"{activity.steps_per_second:.1f} steps/s")
-    if activity.accuracy is not None:
-        parts.append(f"test accuracy {activity.accuracy:.1%}")
-    if activity.seconds_left is not None:
-        parts.append(f"{duration(activity.seconds_left)} left")
-    return ", ".join(parts)
+def _details(task: Task) -> list[str]:
+    speed, accuracy, left = task.fields["speed"], task.fields["accuracy"], _seconds_left(task)
+    return [
+        *([f"{speed:.1f} steps/s"] if speed else []),
+        *([f"test accuracy {accuracy:.1%}"] if accuracy is not None else []),
+        *([f"{duration(left)} left"] if left is not None else []),
+    ]
 
 
 def _kind(run: Run) -> tuple[object, ...]:

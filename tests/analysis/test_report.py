@@ -20,9 +20,8 @@ from matplotlib.text import Text
 
 import analysis
 from analysis import load
-from analysis.page import report as report_module
-from analysis.page.report import Picture, report
-from analysis.page.saving import Saver
+from analysis.page.parts import Table
+from analysis.page.report import report
 from analysis.page.write import (
     MAX_ROWS_IN_TEXT,
     Report,
@@ -32,7 +31,7 @@ from analysis.page.write import (
     write_table,
 )
 from analysis.sections.label_sets import class_convergence
-from analysis.style import STYLE, spread_out
+from analysis.style import spread_out
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.results.schema import OPTIONAL_TABLES, TABLES
@@ -85,6 +84,12 @@ def written(folders: tuple[Path, Path]) -> Report:
         published=("empirical_perspectives_table1.csv",),
         description="What this study is for.",
     )
+
+
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn, but not written, which takes most of the time."""
+    monkeypatch.setattr("analysis.page.report.save_all", lambda figures, style: None)
 
 
 def test_every_file_is_there_and_on_the_page(written: Report) -> None:
@@ -168,6 +173,7 @@ def test_no_finished_run_names_the_command(tmp_path: Path) -> None:
         make_report(tmp_path)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_run_alone(tmp_path: Path) -> None:
     written, page = report_on(tmp_path, [make_run()])
     assert {f"{name}.csv" for name in ALWAYS} <= names(written.tables)
@@ -176,6 +182,7 @@ def test_one_run_alone(tmp_path: Path) -> None:
     assert not any(name.startswith("variance") for name in names(written.figures))
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_label_set(tmp_path: Path) -> None:
     _, page = report_on(tmp_path, [make_run(repeat=i) for i in range(3)], has_student=False)
     assert "nan" not in page.lower()
@@ -184,17 +191,20 @@ def test_one_label_set(tmp_path: Path) -> None:
     assert table["share"].isna().all()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_one_repeat(tmp_path: Path) -> None:
     _, page = report_on(tmp_path, grid_of_runs(num_label_sets=3, num_repeats=1))
     assert "nan" not in page.lower()
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_no_pseudo_labels_no_such_figures(tmp_path: Path) -> None:
     written, page = report_on(tmp_path, grid_of_runs(("supervised",), 2, 2))
     assert not any("pseudo" in name for name in names(written.figures))
     assert "Pseudo-labels" not in page
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_two_classes_named_by_numbers(tmp_path: Path) -> None:
     # The path of the data set is the user's own; its stem stands on the page.
     runs = grid_of_runs(num_label_sets=3, num_repeats=2, dataset="/data/two.npz")
@@ -215,6 +225,7 @@ def test_a_hundred_classes(tmp_path: Path) -> None:
             assert imread(path).shape[0] < 2400
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_several_budgets_stand_apart(tmp_path: Path) -> None:
     runs = grid_of_runs(num_label_sets=2, num_repeats=2)
     runs += grid_of_runs(num_label_sets=2, num_repeats=2, budget="smoke", num_images=6400)
@@ -227,6 +238,7 @@ def test_several_budgets_stand_apart(tmp_path: Path) -> None:
     assert "experiment" in page
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_unreadable_parts_become_warnings(tmp_path: Path) -> None:
     runs = grid_of_runs(num_label_sets=2, num_repeats=2)
     write_store(tmp_path, runs)
@@ -244,6 +256,7 @@ def test_unreadable_parts_become_warnings(tmp_path: Path) -> None:
     assert set(used) == {run.id for run in (runs[3], *runs[5:])}  # it has all that is averaged
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> None:
     run = make_run()
     write_store(tmp_path, [run])
@@ -254,6 +267,7 @@ def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_publication_about_one_label_set_chooses_it(tmp_path: Path) -> None:
     write_store(tmp_path, grid_of_runs(("fixmatch",), 5, 2))
     written = make_report(tmp_path, published=("empirical_perspectives_table2.csv",))
@@ -261,6 +275,7 @@ def test_a_publication_about_one_label_set_chooses_it(tmp_path: Path) -> None:
     assert "convergence_fixmatch-3-10.png" in names(written.figures)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_publication_on_other_data_is_not_compared(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(dataset="digits")])
     written = make_report(tmp_path, published=("empirical_perspectives_table1.csv",))
@@ -269,12 +284,14 @@ def test_a_publication_on_other_data_is_not_compared(tmp_path: Path) -> None:
     assert "published_empirical_perspectives_table1.csv" not in names(written.tables)
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_reference_without_this_study(tmp_path: Path) -> None:
     write_store(tmp_path / "results", [make_run()])
     written = make_report(tmp_path / "results", reference=tmp_path / "reference")
     assert written.warnings == []
 
 
+@pytest.mark.usefixtures("unsaved")
 def test_a_reference_with_other_settings_says_so(tmp_path: Path) -> None:
     write_store(tmp_path / "results", [make_run()])
     write_store(tmp_path / "reference", [make_run(batch_size=32)])
@@ -330,13 +347,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Figures by name: reports draw them, but save none."""
     figures_by_name: dict[str, Figure] = {}
 
-    def draw(part: Picture, folder: Path, saver: Saver) -> list[Path]:
-        with matplotlib.style.context(["default", STYLE]):
-            figure = figures_by_name[part.name] = part.draw()
-            FigureCanvasAgg(figure).draw()
-        return []
+    def keep(figures: dict[Path, Figure], style: dict[str, object]) -> None:
+        with matplotlib.style.context(["default", style]):
+            for stem, figure in figures.items():
+                FigureCanvasAgg(figure).draw()
+                figures_by_name[stem.name] = figure
 
-    monkeypatch.setattr("analysis.page.write.write_picture", draw)
+    monkeypatch.setattr("analysis.page.report.save_all", keep)
     return figures_by_name
 
 
@@ -438,7 +455,7 @@ def test_a_study_of_many_algorithms(tmp_path: Path, drawn: dict[str, Figure]) ->
     assert list(verdicts["baseline"]) == ["supervised"]
     names = verdicts[["better", "worse", "undecided"]].agg("; ".join, axis=1)[0]
     assert len([name for name in names.split("; ") if name]) == 11
-    for text in ("- pi_model: two weak views", "- freematch:", "In brackets after a name"):
+    for text in ("- pi_model: Pi-Model, consistency", "- freematch:", "In brackets after a name"):
         assert text in page
 
 
@@ -500,7 +517,7 @@ REFINED = "select:cifar10-refined-by-test-accuracy"
 SECTIONS = [
     *("Claims of the publications", "Algorithms", "Balancing", "Self-training", "Prototypes"),
     *("Labeled images", "Label sets and classes", "One label set, run by run"),
-    *("What is in the way of 90%", "Where the variance comes from"),
+    *("Which classes keep the run below 90%", "Where the variance comes from"),
     *("Which checkpoint is reported", "Pseudo-labels", "Settings"),
 ]
 
@@ -554,7 +571,7 @@ def check_marks(name: str, text: str) -> None:
 
 
 def test_analysis_never_imports_torch() -> None:
-    code = "import sys, analysis.report; print('torch' in sys.modules)"
+    code = "import sys, analysis.page.report; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -573,7 +590,7 @@ spec = importlib.util.spec_from_file_location(
 module = importlib.util.module_from_spec(spec)
 sys.modules["elsewhere"] = module
 spec.loader.exec_module(module)
-report = importlib.import_module("elsewhere.report")
+report = importlib.import_module("elsewhere.page.report")
 report.report("synthetic", Path({str(tmp_path)!r}), reference=None, reproduces="",
               published=("empirical_perspectives_table1.csv",))
 print("analysis" in sys.modules)
@@ -587,7 +604,7 @@ print("analysis" in sys.modules)
 def test_a_table_of_thousands_of_rows_is_shortened_but_in_its_csv(tmp_path: Path) -> None:
     num_rows = MAX_ROWS_IN_TEXT + 500
     table = pd.DataFrame({"x": range(num_rows)})
-    part = report_module.Table("many", "Many", "A caption.", table, table)
+    part = Table("many", "Many", "A caption.", table, table)
     list(write_table(part, "s", tmp_path))
     assert len(pd.read_csv(tmp_path / "many.csv")) == num_rows
     for ending, first_cell in (("md", "| "), ("tex", "")):
@@ -596,7 +613,7 @@ def test_a_table_of_thousands_of_rows_is_shortened_but_in_its_csv(tmp_path: Path
         assert re.search(rf"^{re.escape(first_cell)}999 ", text, re.M)
         assert not re.search(rf"^{re.escape(first_cell)}1000 ", text, re.M)
     assert "Shown: 60 of 1500 rows, all are in tables/many.csv." in table_on_page(part)
-    part = report_module.Table("few", "Few", "A caption.", table[:100], table[:100])
+    part = Table("few", "Few", "A caption.", table[:100], table[:100])
     assert "all are in tables/few.md." in table_on_page(part)
     assert shortened(part) is part
 
@@ -643,7 +660,7 @@ def test_a_study_by_which_something_is_chosen_shows_no_test_accuracy(tmp_path: P
             store.write(row, **more)
     written = make_report(tmp_path, shows_test=False)
     page = (written.folder / "report.md").read_text("utf-8")
-    sections = ["Choosing by held-out images", "Labeled images", "Settings"]
+    sections = ["Tuning on held-out images", "Labeled images", "Settings"]
     assert re.findall(r"^## \d+\. (.*)$", page, re.MULTILINE) == sections
     assert "43.2" in page
     percent = [f"{100 * value:.1f}" for value in store.read("runs")["last_accuracy"]]

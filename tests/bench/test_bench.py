@@ -82,20 +82,16 @@ def test_the_parts_of_a_step_add_up(outcome):
 def test_flops_are_those_of_the_convolutions(outcome):
     """By hand, multiply-adds per image, at two operations each.
 
-    WRN-7-1 on 1 x 8 x 8: a convolution of 3 x 3 to 16 channels; one block per stage of two 3 x 3
-    convolutions and, where the width changes, one of 1 x 1; a linear layer to 10 classes. The
-    gradients of weights and of inputs cost as much each; the first layer has no gradient of its
-    inputs, and the weak views have no gradient, though they go through one joint pass.
+    WRN-7-1 on 1 x 8 x 8 has two stages: a convolution of 3 x 3 to 16 channels; one block per stage
+    of two 3 x 3 convolutions and, where the width changes, one of 1 x 1; a linear layer from 32
+    channels to 10 classes. The gradients of weights and of inputs cost as much each; the first
+    layer has no gradient of its inputs. The logs sum 4 values of the 8 unlabeled images by class.
     """
     first = 64 * 9 * 16
-    stages = (
-        64 * 9 * (16 * 16 + 16 * 16)
-        + 16 * (9 * (16 * 32 + 32 * 32) + 16 * 32)
-        + 4 * (9 * (32 * 64 + 64 * 64) + 32 * 64)
-    )
-    forward = first + stages + 64 * 10
-    backward = first + 2 * (stages + 64 * 10)
-    assert outcome[1]["flops_per_step"] == 2 * 20 * (forward + backward)
+    stages = 64 * 9 * (16 * 16 + 16 * 16) + 16 * (9 * (16 * 32 + 32 * 32) + 16 * 32)
+    forward = first + stages + 32 * 10
+    backward = first + 2 * (stages + 32 * 10)
+    assert outcome[1]["flops_per_step"] == 2 * (20 * (forward + backward) + 4 * 8 * 10)
 
 
 def test_the_table_prints_the_json(outcome):
@@ -116,6 +112,7 @@ def test_other_algorithms_have_no_torchvision_baseline(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--step", "--execution"])
 def test_executions_are_chosen_under_either_name(option, tmp_path):
     _, found = run_command(*TINY, "--device", "cpu", option, "compiled", cwd=tmp_path)
@@ -135,8 +132,8 @@ WRONG = [
     (["--device", "gpu"], "use auto, cpu, cuda or cuda:1"),
     (["--device", "cuda:99"], "--device cuda:99"),
     (["--network", "resnet"], "unknown network 'resnet'"),
-    (["--batch-size", "0"], "from 1, not '0'"),
-    (["--unlabeled-ratio", "-1"], "from 0, not '-1'"),
+    (["--batch-size", "0"], "at least 1, not '0'"),
+    (["--unlabeled-ratio", "-1"], "at least 0, not '-1'"),
     (["--algorithm", "fixmatsch"], "unknown algorithm 'fixmatsch'"),
     (["--augmentation", "mixup"], "unknown augmentation 'mixup'"),
     (["--algorithm", "supervised"], "unlabeled_ratio must be 0"),
@@ -150,7 +147,7 @@ WRONG = [
     (["--precision", "fp64"], "choose from bf16, fp32"),
     (["--step", "fast"], "choose from eager"),
     (["--execution", "graph"], "needs a CUDA device: choose from eager, compiled"),
-    (["--repeats", "0"], "from 1, not '0'"),
+    (["--repeats", "0"], "at least 1, not '0'"),
     (["--json", "nowhere/found.json"], "cannot write nowhere/found.json"),
     (["--scaling"], "unrecognized arguments: --scaling"),
 ]
@@ -163,7 +160,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path, m
     assert main(["bench", "--quick", "--json", "found.json", *given, *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    [line] = [line for line in err.splitlines() if not line.startswith("preparing")]
+    # torch logs a line of its own where a CUDA compiler is, but no GPU.
+    [line] = [line for line in err.splitlines() if line.startswith("boss-study: ")]
     assert line.startswith("boss-study: error: ")
     assert message in line
     assert not list(tmp_path.iterdir())

@@ -114,11 +114,11 @@ WRONG = [
     (["run", "oneshot_digits", "--only", "repeat"], "KEY=VALUE"),
     (["run", "oneshot_digits", "--time-limit", "soon"], "use a duration"),
     (["run", "oneshot_digits", "--time-limit", "9" * 400 + "h"], "use a duration"),
-    (["run", "oneshot_digits", "--workers", "0"], "whole number from 1"),
+    (["run", "oneshot_digits", "--workers", "0"], "integer of at least 1"),
     (["run", "oneshot_digits", "--device", "gpu"], "use auto, cpu, cuda"),
-    (["run", "oneshot_digits", "--runs-per-gpu", "0"], "whole number from 1"),
+    (["run", "oneshot_digits", "--runs-per-gpu", "0"], "integer of at least 1"),
     (["run", "oneshot_digits", "--runs-per-gpu", "-1"], "--runs-per-gpu"),
-    (["run", "oneshot_digits", "--device", "cpu", "--runs-per-gpu", "1"], "--workers says how"),
+    (["run", "oneshot_digits", "--device", "cpu", "--runs-per-gpu", "1"], "--workers sets how"),
     (["run", "oneshot_digits", "--step", "fast"], "'auto', 'eager', 'compiled', 'graph'"),
     (["run", "oneshot_digits", "--device", "cpu", "--step", "graph"], "on CUDA devices only"),
     (["run", "oneshot_digits", "--device", "cpu", "--step", "compiled-graph"], "choose auto"),
@@ -201,7 +201,7 @@ def test_what_does_not_train_starts_without_heavy_libraries(arguments):
     code = (
         "import sys\nfrom boss.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'pandas', 'pyarrow', 'numpy', 'sklearn', 'matplotlib', 'joblib'}\n"
+        "heavy = {'torch', 'pandas', 'pyarrow', 'sklearn', 'matplotlib', 'joblib'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
@@ -236,7 +236,7 @@ def test_dry_run_lists_the_runs_and_trains_none(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert "fixmatch boss:3 #2" in lines[0]
-    assert "1 runs on cifar10" in lines[1]
+    assert "1 run on cifar10" in lines[1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -543,7 +543,7 @@ def test_a_terminal_gets_a_live_table(tmp_path):
     os.close(ours)
     assert process.wait(timeout=60) == 0
     shown = text.decode()
-    for word in ("steps/s", "accuracy", "left", "mine: 0/2 finished", "fixmatch fixmatch:1@10 #0"):
+    for word in ("steps/s", "accuracy", "left", "mine", "0/2", "fixmatch fixmatch:1@10 #0"):
         assert word in shown
     assert "\x1b[" in shown
 

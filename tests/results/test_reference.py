@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from analysis.page import report as reports
-from analysis.page import write
 from boss.results.read import Store
 from boss.study.study import load
 from tests.conftest import ROOT
@@ -50,19 +49,6 @@ def test_the_runs_are_those_of_the_study(study):
     assert set(runs["run_id"]) <= listed
 
 
-class NoPictures:
-    """In place of the saver of figures."""
-
-    def __init__(self, num_figures):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_report_is_made_from_the_committed_parquet(study, tmp_path, monkeypatch):
@@ -70,8 +56,7 @@ def test_the_report_is_made_from_the_committed_parquet(study, tmp_path, monkeypa
 
     Text is equal to the letter; numbers of the CSV files, which have all digits, to nine.
     """
-    monkeypatch.setattr(reports, "Saver", NoPictures)
-    monkeypatch.setattr(write, "write_picture", lambda part, folder, saver: [])
+    monkeypatch.setattr(reports, "save_all", lambda drawn, style: None)
     (tmp_path / study).mkdir()
     for folder in (REFERENCE / study).iterdir():
         if folder.name != "report":

@@ -15,7 +15,6 @@ from boss.errors import InputError
 from boss.study.run import DEFAULTS, SETTINGS, Run, titles
 from boss.study.select import select
 from boss.study.study import Study, find, grid, load, with_parents
-from boss.workers.cost import gpu_hours
 
 STUDIES = Path(__file__).parents[2] / "studies"
 FIELDS = {
@@ -236,7 +235,6 @@ def test_every_study_enumerates_its_runs(name, budget):
     assert runs
     assert all(run.budget == budget for run in runs)
     assert len({run.id for run in runs}) == len(runs)
-    assert gpu_hours(runs) > 0
 
 
 def test_oneshot_digits_is_paired_with_its_baseline():

@@ -7,7 +7,6 @@ import time
 import pytest
 from rich.console import Console
 
-from boss.workers import progress as module
 from boss.workers.progress import StudyDisplay
 from boss.workers.scheduler import Outcome
 from tests.training.test_loop import RUN
@@ -17,15 +16,14 @@ LONG = [dataclasses.replace(RUN, repeat=i, num_images=8 * 120) for i in range(3)
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock():
     """Seconds that pass only when told to."""
-    now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
+    return [1000.0]
 
 
-def make(runs, num_workers=1):
-    return StudyDisplay("s", runs, 0, num_workers, Console(file=io.StringIO()))
+def make(runs, clock, num_workers=1):
+    console = Console(file=io.StringIO(), get_time=lambda: clock[0])
+    return StudyDisplay("s", runs, 0, num_workers, console)
 
 
 def finish(display, run, clock, seconds):
@@ -35,7 +33,7 @@ def finish(display, run, clock, seconds):
 
 
 def test_the_time_left_by_hand(clock):
-    display = make([*SHORT, *LONG])
+    display = make([*SHORT, *LONG], clock)
     assert display.seconds_left() is None
     finish(display, SHORT[0], clock, 10)
     # Six wait, of which nothing but the mean is known, or the mean of their kind, the same.
@@ -55,7 +53,7 @@ def test_the_time_left_by_hand(clock):
 
 
 def test_the_time_left_counts_workers_but_no_more_than_runs(clock):
-    display = make(SHORT, num_workers=2)
+    display = make(SHORT, clock, num_workers=2)
     finish(display, SHORT[0], clock, 10)
     assert display.seconds_left() == 15
     finish(display, SHORT[1], clock, 10)
@@ -70,7 +68,7 @@ def test_the_display_of_many_runs_costs_little_for_each():
 
     def seconds(num):
         runs = [dataclasses.replace(RUN, repeat=i) for i in range(num)]
-        display = make(runs)
+        display = make(runs, [0.0])
         began = time.process_time()
         for run in runs:
             display.started(run, "cpu")

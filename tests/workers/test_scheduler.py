@@ -438,8 +438,8 @@ def test_a_child_that_outlives_its_parent_writes_a_checkpoint_and_ends(tmp_path)
 
     code = (
         "import sys, dataclasses; from pathlib import Path\n"
-        "from boss.execute import execute, Stop\n"
-        "from boss.place import Runtime\n"
+        "from boss.workers.scheduler import execute, Stop\n"
+        "from boss.workers.runtime import Runtime\n"
         "from tests.workers.test_scheduler import LONG, Recorder\n"
         "def tell(run, progress): print(progress['step'], flush=True)\n"
         "if __name__ == '__main__':\n"
@@ -489,7 +489,7 @@ def test_a_disk_that_is_full_fails_its_run_only(place, monkeypatch):
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("boss.execute.write_atomically", full)
+    monkeypatch.setattr("boss.workers.scheduler.write_atomically", full)
     wrong = dataclasses.replace(RUN, label_set="fixmatch:0@5000")
     outcomes = execute([wrong, RUN], place, ["cpu"], Recorder(), Stop())
     assert [o.state for o in outcomes] == ["failed", "finished"]
