@@ -12,7 +12,9 @@ and captured as a CUDA graph, which repeats it on the same memory and never asks
 """
 
 import abc
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +63,8 @@ class Algorithm(nn.Module, abc.ABC):
     """A loss and what it needs. Subclasses are final; hyperparameters are arguments of __init__.
 
     title, summary, source, balances: how plans and reports describe it; literals, since
-        `boss.study.catalog` reads them from the file.
+        `boss.study.catalog` reads them from the file. So is `before`: of a hyperparameter that was
+        added later, the value that earlier runs had, where it is not the default.
     views: how the unlabeled images are augmented, one of `VIEWS` for each view.
     labeled_view: how the labeled ones are.
     """
@@ -70,6 +73,7 @@ class Algorithm(nn.Module, abc.ABC):
     summary: str
     source: str
     balances: bool = False  # whether it sets thresholds or weights by class
+    before: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     views: tuple[str, ...]
     labeled_view: str = "weak"
 

@@ -3,7 +3,7 @@
 Dimensions: B labeled images, U unlabeled ones, K classes.
 """
 
-from typing import final
+from typing import ClassVar, final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
 from boss.errors import check_not_negative, check_share, choose
@@ -50,6 +50,7 @@ class PseudoLabel(Algorithm):
     summary = "a confident prediction becomes the label of the view it was made on"
     source = "Lee 2013, ICML workshop on challenges in representation learning"
     views = ("weak",)
+    before: ClassVar = {"mask": "example"}
 
     def __init__(
         self,

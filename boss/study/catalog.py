@@ -36,11 +36,13 @@ def read(path: Path) -> Facts:
     for node in ast.parse(path.read_text()).body:
         if not isinstance(node, ast.ClassDef):
             continue
-        found = {
-            statement.targets[0].id: statement.value
-            for statement in node.body
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-        }
+        found: dict[str, ast.expr] = {}
+        for statement in node.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    found[name] = value
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    found[name] = value
         if "title" not in found:
             continue
         texts = {name: ast.literal_eval(found[name]) for name in ("title", "summary", "source")}

@@ -81,6 +81,15 @@ def test_runs_from_before_an_option_are_averaged_with_those_after(tmp_path: Path
     assert variants(found) == ["fixmatch"]
 
 
+def test_runs_from_before_an_option_with_another_rule_stand_apart(tmp_path: Path) -> None:
+    old, new = (make_run(repeat=i, algorithm="pseudo_label") for i in range(2))
+    options = dict(ALGORITHMS["pseudo_label"].options)
+    without = {name: value for name, value in options.items() if name != "mask"}
+    texts = {old.id: {"options": json.dumps(without)}, new.id: {"options": json.dumps(options)}}
+    found = loaded(tmp_path, [old, new], changes=texts)
+    assert set(variants(found)) == {"pseudo_label (mask = batch)", "pseudo_label (mask = example)"}
+
+
 OPTIMIZERS = (
     {},
     {"momentum": 0.5},

@@ -112,7 +112,6 @@ def test_other_algorithms_have_no_torchvision_baseline(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--step", "--execution"])
 def test_executions_are_chosen_under_either_name(option, tmp_path):
     _, found = run_command(*TINY, "--device", "cpu", option, "compiled", cwd=tmp_path)
