@@ -21,22 +21,28 @@ def paths_of(stem: Path) -> list[Path]:
     return [stem.with_name(f"{stem.name}.{ending}") for ending in ENDINGS]
 
 
-def save(figure: Figure, stem: Path, style: Mapping[str, Any]) -> None:
-    """Write the files of a figure, in the style that it was drawn with."""
-    with matplotlib.style.context(["default", dict(style)]):
-        for path, metadata in zip(paths_of(stem), ENDINGS.values(), strict=True):
-            figure.savefig(path, metadata=metadata)
-            figure.set_layout_engine("none")  # laid out once: the second file need not do it again
-
-
 def save_all(figures: Mapping[Path, Figure], style: Mapping[str, Any]) -> None:
-    """Write the files of figures by stem, in processes, as matplotlib cannot do it in threads.
+    """Write the files of figures, by stem, in the style that they were drawn with.
+
+    In several processes, as matplotlib cannot do it in threads.
 
     Raises:
         OSError: a figure cannot be written.
     """
+
+    # Defined here, joblib sends it as code: an installed `boss-study` loads this package from a
+    # folder that other processes do not know.
+    def save(figure: Figure, files: dict[Path, Any], style: dict[str, Any]) -> None:
+        with matplotlib.style.context(["default", style]):
+            for path, metadata in files.items():
+                figure.savefig(path, metadata=metadata)
+                figure.set_layout_engine("none")  # laid out once: the second file need not be
+
     num_processes = min(num_cores(), len(figures) // FIGURES_PER_PROCESS, MAX_PROCESSES)
     # max_nbytes: figures are pickled whole, none of their arrays goes through a file.
     joblib.Parallel(n_jobs=max(1, num_processes), max_nbytes=None)(
-        joblib.delayed(save)(figure, stem, style) for stem, figure in figures.items()
+        joblib.delayed(save)(
+            figure, dict(zip(paths_of(stem), ENDINGS.values(), strict=True)), dict(style)
+        )
+        for stem, figure in figures.items()
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.page.saving import FIGURES_PER_PROCESS, save, save_all
+from analysis.page.saving import FIGURES_PER_PROCESS, save_all
 from analysis.style import STYLE
 
 
@@ -25,7 +25,7 @@ def test_processes_write_the_same_files_to_the_byte(tmp_path: Path) -> None:
     numbers = range(2 * FIGURES_PER_PROCESS)  # enough for two processes
     save_all({there / f"1.5 {number}": a_figure(number) for number in numbers}, STYLE)
     for number in numbers:
-        save(a_figure(number), here / f"1.5 {number}", STYLE)
+        save_all({here / f"1.5 {number}": a_figure(number)}, STYLE)  # in this process
     names = sorted(path.name for path in here.iterdir())
     assert names[:2] == ["1.5 0.pdf", "1.5 0.png"] and len(names) == 2 * len(numbers)
     assert names == sorted(path.name for path in there.iterdir())
