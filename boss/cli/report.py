@@ -45,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for warning in report.warnings:
             warn(warning)
-        print(f"{study.name}: {report.folder / 'report.md'}")
-        for path in [*report.tables, *report.figures]:
-            print(f"    {path}")
+        files = f"{len(report.tables)} files of tables, {len(report.figures)} of figures"
+        print(f"{study.name}: {report.folder / 'report.md'} ({files})")
     if not arguments.study:
         overview = import_analysis("sections.overview")
         written = overview.write(arguments.results, arguments.results / "overview")

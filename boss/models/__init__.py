@@ -18,7 +18,7 @@ NETWORKS: tuple[type[Network], ...] = (WideResNet,)
 def check(name: str) -> None:
     """Raises InputError unless there is a network of this name; the message lists all grammars."""
     if all(network.parse(name) is None for network in NETWORKS):
-        choices = "; ".join(f"{network.grammar} ({network.summary})" for network in NETWORKS)
+        choices = "; ".join(f"{n.grammar}, for example {n.example} ({n.summary})" for n in NETWORKS)
         raise InputError(f"unknown network {name!r}: use {choices}")
 
 

@@ -20,6 +20,7 @@ class Network(nn.Module, abc.ABC):
     """
 
     grammar: str  # how its names look: "wrn-DEPTH-WIDTH"
+    example: str  # a small one: "wrn-7-1"
     summary: str  # one line: what it is, and which of its names to choose
     num_features: int  # F
 

@@ -103,10 +103,8 @@ class WideResNet(Network):
     """
 
     grammar = "wrn-DEPTH-WIDTH"
-    summary = (
-        "Wide ResNet of depth 7, 10, 16, 22, 28, 37, ...: wrn-28-2 is FixMatch's, wrn-10-1 suits"
-        " a CPU"
-    )
+    example = "wrn-7-1"
+    summary = "Wide ResNet of depth 7, 10, 16, 22, 28, 37, ...; wrn-28-2 is FixMatch's"
 
     @classmethod
     def parse(cls, name: str) -> dict[str, int] | None:
