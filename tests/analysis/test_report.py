@@ -150,6 +150,7 @@ def test_latex_is_escaped(written: Report) -> None:
     assert escape("boss-4 -> fixmatch +5 > 1") == r"boss-4 $\to$ fixmatch +5 $>$ 1"
 
 
+@pytest.mark.slow
 def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
     write_store(tmp_path, grid_of_runs(num_label_sets=2, num_repeats=2))
     digests = []
@@ -160,6 +161,7 @@ def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run()])
     old = make_report(tmp_path).folder / "figures" / "old.png"
@@ -212,6 +214,7 @@ def test_two_classes_named_by_numbers(tmp_path: Path) -> None:
     assert "short, two, wrn-10-1" in page
 
 
+@pytest.mark.slow
 def test_a_hundred_classes(tmp_path: Path) -> None:
     classes = tuple(f"class_{i}" for i in range(100))
     runs = grid_of_runs(num_label_sets=2, num_repeats=2, dataset="cifar100")
@@ -487,6 +490,7 @@ def test_a_study_of_many_settings(tmp_path: Path, drawn: dict[str, Figure]) -> N
     assert len(rows) == 18
 
 
+@pytest.mark.slow
 def test_of_many_experiments_one_of_each_data_set_is_looked_at(
     tmp_path: Path, drawn: dict[str, Figure]
 ) -> None:

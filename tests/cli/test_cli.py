@@ -273,6 +273,7 @@ def test_both_spellings_of_the_command_are_one():
     assert out.startswith("usage: boss-study")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until", ["mine: 2 runs", "[1/2 finished"])
 def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path, until):
     study_file(tmp_path)
@@ -358,6 +359,9 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
+MORE_SIGNALS = ("SIGTERM", "SIGKILL", "SIGTERM to all")
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
@@ -366,7 +370,9 @@ def uninterrupted(tmp_path_factory):
     return tables(folder / "results" / "mine")
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL", "SIGTERM to all"])
+@pytest.mark.parametrize(
+    "how", ["SIGINT", *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_SIGNALS)]
+)
 def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, uninterrupted, how):
     study_file(tmp_path, steps=600)
     results = tmp_path / "results" / "mine"
@@ -400,7 +406,7 @@ def test_a_killed_study_continues_and_its_rows_are_the_same_bits(tmp_path, unint
 
 def test_the_time_limit_stops_at_a_checkpoint_with_exit_code_0(tmp_path):
     study_file(tmp_path, steps=100_000)
-    out, _ = command("run", "mine.py", "--time-limit", "20s", cwd=tmp_path)
+    out, _ = command("run", "mine.py", "--time-limit", "5s", cwd=tmp_path)
     assert "Time limit reached: 2 runs left" in out
     out, _ = command("status", "mine.py", cwd=tmp_path)
     assert "interrupted" in out
@@ -498,6 +504,7 @@ def test_data_check_of_cifar10(cifar10_folder, capsys):
 
 
 @pytest.mark.cifar10
+@pytest.mark.slow
 def test_a_smoke_run_on_the_real_cifar10_stays_below_1_5_gb(cifar10_folder, tmp_path):
     import psutil
 
@@ -519,6 +526,7 @@ def test_a_smoke_run_on_the_real_cifar10_stays_below_1_5_gb(cifar10_folder, tmp_
     assert 0.3e9 < peak < 1.5e9
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_live_table(tmp_path):
     """In a pseudo-terminal: the table is drawn, the lines above it stay."""
     import pty

@@ -170,6 +170,7 @@ MIXED = [
 MIXED = [dataclasses.replace(run, num_images=8 * 40) for run in MIXED]
 
 
+@pytest.mark.slow
 def test_a_run_has_the_same_rows_first_last_and_alone_in_a_process(place):
     last = dataclasses.replace(place, study="last")
     for where, runs in ((place, MIXED), (last, MIXED[::-1])):
@@ -259,6 +260,7 @@ def test_a_process_that_dies_between_two_runs_costs_neither_of_them(place):
     assert not workers_of(os.getpid())
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_further_run_ends_its_process(place):
     slow, counts = dataclasses.replace(LONG, num_images=8 * 1500), []
 
@@ -375,6 +377,7 @@ def test_the_time_limit_stops(place):
     assert stop.time_is_up
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_trains_is_left_to_it(place, monkeypatch):
     folder = Store(place.results, "s").state_folder(RUN.id)
     folder.mkdir(parents=True)
