@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from boss import api
 from boss.cli import arguments as types
-from boss.cli.words import PROGRAM, aligned, describe_runs, say, warn, warn_of_unreadable
+from boss.cli.words import PROGRAM, aligned, describe_runs, say, shown, warn, warn_of_unreadable
 from boss.study.run import Run, titles
 from boss.study.study import Study
 from boss.training.config import EXECUTIONS
@@ -134,7 +134,7 @@ def _print_outcomes(
 ) -> None:
     num_finished = len(plan.done) + sum(outcome.state == "finished" for outcome in outcomes)
     say(f"{plan.study.name}: {num_finished} of {len(plan.runs)} runs finished in"
-        f" {plan.store.folder}")  # fmt: skip
+        f" {shown(plan.store.folder)}")  # fmt: skip
     for outcome in outcomes:
         if outcome.error:
             say(f"{outcome.state}: {names[outcome.run.id]} ({outcome.run.id}): {outcome.error}")

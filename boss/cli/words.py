@@ -46,21 +46,28 @@ def describe_runs(runs: list[Run], costs: Mapping[str, Cost]) -> str:
         return ", ".join(dict.fromkeys(values))
 
     steps = join([f"{run.num_steps:,}" for run in runs])
+    cost = describe_cost(runs, costs)
     return (
         f"{len(runs)} {'run' if len(runs) == 1 else 'runs'} on {join([r.dataset for r in runs])}"
         f" ({join([names.get(r.algorithm, r.algorithm) for r in runs])}),"
-        f" {join([r.network for r in runs])}, {steps} steps each; {describe_cost(runs, costs)}"
+        f" {join([r.network for r in runs])}, {steps} steps each{cost and f'; {cost}'}"
     )
 
 
 def describe_cost(runs: list[Run], costs: Mapping[str, Cost]) -> str:
-    """Hours on a GPU and, if it is large, the memory of a run: estimates; or that it is unknown."""
+    """Hours on a GPU and, if it is large, the memory of a run: estimates; empty if unknown."""
     hours = gpu_hours(runs, costs)
     if hours is None:
-        return "cost unknown"
+        return ""
     memory = max((gpu_memory(run, costs) or 0 for run in runs), default=0)
     large = f" with {gigabytes(memory)} of memory per run" if memory > LARGE_MEMORY else ""
     return f"about {duration(3600 * hours)} on one GPU{large} (estimate)"
+
+
+def shown(path: Path) -> str:
+    """A path below the working directory as a person would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def titles_of_algorithms() -> dict[str, str]:

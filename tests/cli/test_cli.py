@@ -260,9 +260,14 @@ def test_run_report_and_run_again(smoke):
     assert "8 finished" in out.splitlines()[-1]
 
     out, _ = command_in_a_process("report", "oneshot_digits", cwd=folder)
-    paths = [Path(line.strip()) for line in out.splitlines()[1:]]
-    assert {p.suffix for p in paths} == {".csv", ".md", ".tex", ".png", ".pdf"}
-    assert all((folder / p).stat().st_size > 0 for p in paths)
+    [line] = out.splitlines()
+    report = Path("results/oneshot_digits/report")
+    files = [path for path in (folder / report).rglob("*.*") if path.stat().st_size > 0]
+    assert {path.suffix for path in files} == {".csv", ".md", ".tex", ".png", ".pdf"}
+    num_figures = sum(path.suffix in (".png", ".pdf") for path in files)
+    num_tables = len(files) - num_figures - 1
+    counts = f"{num_tables} files of tables, {num_figures} of figures"
+    assert line == f"oneshot_digits: {report / 'report.md'} ({counts})"
 
 
 def test_both_spellings_of_the_command_are_one():
