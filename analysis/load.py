@@ -309,7 +309,7 @@ def with_images_seen(rows: pd.DataFrame, results: Results) -> pd.DataFrame:
 
 
 def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
-    """The images of every label set, without picks, read now: from one run of each.
+    """The images of every label set, without selected ones, read now: from one run of each.
 
     Returns:
         dataset, label_set, position, image_index, class_name (what it was trained as) and image (a

@@ -79,16 +79,16 @@ FAMILIES = {"fixmatch": RANDOM, "boss": "hand-picked", "carlini": "prototypicali
 
 
 def describe(runs: pd.DataFrame) -> pd.DataFrame:
-    """Name every run. All runs that picked images for others are to be among them.
+    """Name every run. Runs that selected images for others must be among them.
 
     Returns:
         The runs with the label sets marked that are oracles, and:
         departures: in how many settings it departs from FixMatch as published, see `departures`.
         method: "fixmatch", "boss-4", ...
-        label_set_size: number of labeled images without picks.
+        label_set_size: number of labeled images without selected ones.
         family: kind of label set, of which several are alike: "random splits".
         is_full: supervised on the whole training set.
-        is_oracle: hidden labels had a say in its picks or in those of a run that it started from.
+        is_oracle: hidden labels influenced its selected images, or those of an ancestor.
         group: all settings as JSON. experiment, variant: names.
         scope: the name of the experiment, but for the kind of label sets. In a scope runs of one
         variant differ in nothing but their label sets and repeats.
@@ -148,7 +148,7 @@ def departures(runs: pd.DataFrame) -> list[int]:
 def mark_label_sets(runs: pd.DataFrame) -> pd.DataFrame:
     """Mark the label sets whose images were chosen with the help of hidden labels.
 
-    A run of round 0 has no picks: if it is an oracle then its label set is one.
+    A run of round 0 has no selected images: if it is an oracle then its label set is one.
     """
     keys = pd.Series(list(zip(runs["dataset"], runs["label_set"], strict=True)), index=runs.index)
     marked = set(keys[has_oracle(runs) & (runs["round"] == 0)])
@@ -166,7 +166,7 @@ def has_oracle(runs: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def leaks(runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Whether hidden labels had a say in the picks of a run, or of one that it started from."""
+    """Whether hidden labels influenced the selected images of a run or of an ancestor."""
     own = (runs["pick_labels"] != "pseudo") | (runs["rank_by"] != "last")
     # What its label set does not account for, an ancestor that is not there must have done.
     own |= has_oracle(runs) & ~runs["label_set"].str.endswith(ORACLE_MARK)
@@ -294,7 +294,7 @@ def ancestry(
 
 
 def step(row: "pd.Series[Any]") -> str:
-    """The method of a row of settings, and the picks that it was given."""
+    """The method of a row of settings, and the selected images that it was given."""
     if row["round"] == 0:
         return str(row["method"])
     leaks = " true labels" * (row["pick_labels"] == "true")

@@ -373,7 +373,7 @@ def class_spread(accuracies: Floats) -> ClassSpread:
 
     A mean of K quantities varies less than each of them, whatever they are: independent classes of
     equal sd give sd_of_mean = mean_class_sd / sqrt(K). So the published comparison (class-wise
-    spread against total spread) is to be read against that: above it classes rise and fall
+    spread against total spread) should be read against that: above it classes rise and fall
     together, below it they gain at each other's cost.
 
     Args:

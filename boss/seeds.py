@@ -62,7 +62,7 @@ class EpochOrder:
     """Which images make the batch of a step: every image once per epoch, in a fresh order.
 
     A batch may straddle epochs. The order is a function of (key, epoch), so there is no state to
-    save. The reference shuffles a repeated file through a window of 8,192 images, which comes to
+    save. The reference shuffles a repeated file through a window of 8,192 images, which amounts to
     nearly the same on 50,000.
 
     Args:

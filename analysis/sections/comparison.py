@@ -84,9 +84,9 @@ def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) 
     for i, other in enumerate(theirs):
         if i not in found:
             row = {name: other.get(name, "") for name in [*names, "quantity"]}
-            guess = row | completed(other, ours, comparison)
-            if i in fits(guess, theirs, settings_of(published)):  # no other row is meant for it
-                row = guess
+            candidate = row | completed(other, ours, comparison)
+            if i in fits(candidate, theirs, settings_of(published)):  # no other row is meant for it
+                row = candidate
             rows.append(row | their_numbers({}, other))
     table = pd.DataFrame(rows).reindex(columns=[*names, *COMPARED])
     counts = {name: table[name].fillna(0).astype(int) for name in ("num_runs", "num_label_sets")}

@@ -29,7 +29,8 @@ def run_settings(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         one row per group; several devices or versions of one group are joined with " | ".
-        num_labels: of the label set, without picks. seconds_sum and seconds_median are over runs.
+        num_labels: of the label set, without selected images.
+        seconds_sum and seconds_median are over runs.
     """
     rows = []
     picking = PICKING if runs["round"].any() else []

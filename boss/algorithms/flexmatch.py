@@ -147,7 +147,7 @@ def remember(last_label: Tensor, index: Tensor, pseudo_label: Tensor, confident:
     """
     # Different values written to one place have no order on a device: repeats write the same.
     position = torch.arange(len(index), device=index.device)
-    same = (index[:, None] == index) & confident  # which guesses are for the image of a row (U, U)
+    same = (index[:, None] == index) & confident  # predictions for the image of a row (U, U)
     latest = torch.where(same, position, -1).amax(dim=1)  # (U,)
     label = torch.where(latest >= 0, pseudo_label[latest.clamp(min=0)], last_label[index])
     return last_label.scatter(0, index, label)

@@ -34,7 +34,7 @@ class MixMatch(Algorithm):
     reference's mode xxy.yxy). x' are the first B mixtures, u' the others. The gradient does not
     flow through q.
 
-    Passes: one for each view to guess, then one for each B mixtures, interleaved so that every pass
+    Passes: one for each view to predict, then one for each B mixtures, interleaved so that every pass
     sees a mix. All normalize by the statistics of their own images; the first pass of mixtures
     alone moves the running ones. The reference has as many unlabeled images as labeled ones
     (unlabeled_ratio 1) and so three passes of mixtures; any ratio mu makes 1 + 2 mu.
@@ -47,10 +47,10 @@ class MixMatch(Algorithm):
     - The code of the paper trains by Adam with learning rate 0.002 and weight decay 0.02: settings
       of the run.
 
-    Every prediction counts: `used` is 1 throughout.
+    Every prediction is used: `used` is 1 throughout.
 
     Args:
-        temperature: T, positive; below 1 it sharpens the guess.
+        temperature: T, positive; below 1 it sharpens the soft_label.
         alpha: of Beta(alpha, alpha), positive.
         unlabeled_weight: lambda_U, after the ramp.
         rampup: share of the training over which the weight rises linearly from 0, in (0, 1].
@@ -88,10 +88,12 @@ class MixMatch(Algorithm):
         partner, coefficient = context.draws
         with torch.no_grad(), frozen_statistics(student):
             first, second = (at_least_single(student(u)).softmax(dim=1) for u in batch.u)
-        guess = sharpen((first + second) / 2, self.temperature)  # (U, K)
+        soft_label = sharpen((first + second) / 2, self.temperature)  # (U, K)
 
         images = torch.cat([batch.x, *batch.u])  # (N, C, H, W)
-        targets = torch.cat([one_hot(batch.y, guess.shape[1], guess.dtype), guess, guess])  # (N, K)
+        targets = torch.cat(
+            [one_hot(batch.y, soft_label.shape[1], soft_label.dtype), soft_label, soft_label]
+        )  # (N, K)
         images = mix(images, partner, coefficient)
         targets = mix(targets, partner, coefficient)
 
@@ -103,6 +105,6 @@ class MixMatch(Algorithm):
         return StepLoss(
             supervised=supervised,
             unsupervised=self.unlabeled_weight * ramp * unlabeled,
-            pseudo_label=guess.argmax(dim=1),
-            used=torch.ones_like(guess[:, 0]),
+            pseudo_label=soft_label.argmax(dim=1),
+            used=torch.ones_like(soft_label[:, 0]),
         )

@@ -42,13 +42,13 @@ class ReMixMatch(Algorithm):
     among the labeled images of a batch, at first uniform, too. A batch is aligned by what was
     before it, then counted, as in the reference: a batch does not correct itself.
 
-    Passes: the weak views to guess, strong_1, strong_1 turned, then one for each B mixtures,
+    Passes: one to predict on the weak views, strong_1, strong_1 turned, then one for each B mixtures,
     interleaved so that every pass sees a mix. All normalize by the statistics of their own images;
     the last pass alone moves the running ones. The reference has as many unlabeled images as
     labeled ones (unlabeled_ratio 1).
 
-    Labeled images are augmented strongly, as in the reference with CTAugment. What a strong view
-    is, is the run's `augmentation`: with "ctaugment-without-cutout" it is the reference's, with
+    Labeled images are augmented strongly, as in the reference with CTAugment. The
+    run's `augmentation` sets what a strong view is: with "ctaugment-without-cutout" it is the reference's, with
     "weak" that of the reference without CTAugment, where every view is a weak one.
 
     Defaults are those of the reference (google-research/fixmatch, cta/cta_remixmatch.py, which
@@ -63,17 +63,17 @@ class ReMixMatch(Algorithm):
     - It ramps over 1,024 of its 65,536 thousand images; here it is that share of the training,
       however long it is.
 
-    Every prediction counts: `used` is 1 throughout.
+    Every prediction is used: `used` is 1 throughout.
 
     Args:
-        temperature: T, positive; below 1 it sharpens the guess.
+        temperature: T, positive; below 1 it sharpens the soft_label.
         alpha: of Beta(alpha, alpha), positive.
         num_strong: S, at least 1.
         mixed_weight: of the mixed unlabeled images, after the ramp.
         strong_weight: of the first strong view unmixed, after the ramp.
         rotation_weight: of the rotations, not ramped.
         rampup: share of the training over which two weights rise linearly from 0, in (0, 1].
-        history: batches in p_model; 0 for guesses that are not aligned, an ablation of the paper.
+        history: batches in p_model; 0 for predictions that are not aligned, an ablation of the paper.
     """
 
     title = "ReMixMatch"
@@ -139,10 +139,10 @@ class ReMixMatch(Algorithm):
             features = student.features(quarter_turns(strong, turns))  # type: ignore[operator]
             logits_rotation = self.rotation(features)  # (U, 4)
         labels = one_hot(batch.y, probs.shape[1], probs.dtype)  # (B, K)
-        guess = self._guess(probs, labels)  # (U, K)
+        soft_label = self._soft_labels(probs, labels)  # (U, K)
 
         images = torch.cat([batch.x, *batch.u])  # (N, C, H, W)
-        targets = torch.cat([labels, *[guess] * len(batch.u)])  # (N, K)
+        targets = torch.cat([labels, *[soft_label] * len(batch.u)])  # (N, K)
         images = mix(images, partner, coefficient)
         targets = mix(targets, partner, coefficient)
 
@@ -152,13 +152,13 @@ class ReMixMatch(Algorithm):
         return StepLoss(
             supervised=mixed[:num_labeled].mean(),
             unsupervised=self.mixed_weight * ramp * mixed[num_labeled:].mean()
-            + self.strong_weight * ramp * cross_entropy(logits_strong, guess).mean()
+            + self.strong_weight * ramp * cross_entropy(logits_strong, soft_label).mean()
             + self.rotation_weight * cross_entropy(logits_rotation, turns).mean(),
-            pseudo_label=guess.argmax(dim=1),
-            used=torch.ones_like(guess[:, 0]),
+            pseudo_label=soft_label.argmax(dim=1),
+            used=torch.ones_like(soft_label[:, 0]),
         )
 
-    def _guess(self, probs: Tensor, labels: Tensor) -> Tensor:
+    def _soft_labels(self, probs: Tensor, labels: Tensor) -> Tensor:
         """The labels of the unlabeled images (U, K), and the batch's part in the averages.
 
         Args:

@@ -64,7 +64,7 @@ def autocontrast_tables() -> Tensor:
     """ImageOps.autocontrast for each darkest and lightest gray level that a channel can have.
 
     The table is fixed by these two levels. Pillow truncates a product in double precision,
-    which now and then falls just short of a whole number; looked up, that is the same on
+    which now and then falls just short of an integer; looked up, that is the same on
     every device.
 
     Returns:
@@ -101,7 +101,7 @@ def extremes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def equalize_tables(levels: Tensor, high: Tensor, where: Tensor, otherwise: Tensor) -> Tensor:
-    """ImageOps.equalize for the channels that are to be equalized.
+    """ImageOps.equalize for the channels to be equalized.
 
     Args:
         levels: int64 (N, C, P), the gray levels.
@@ -152,7 +152,7 @@ def smooth(images: Tensor) -> Tensor:
     """ImageFilter.SMOOTH inside of the border: weights 1 and 5 (center) out of 13, rounded.
 
     The sums run over the flat batch, so what they give ON the border (which Pillow leaves
-    alone) mixes rows and images: it is a whole number from 0 to 255 that means nothing.
+    alone) mixes rows and images: it is an integer from 0 to 255 that means nothing.
 
     Args:
         images: uint8 (N, C, H, W).
@@ -168,7 +168,7 @@ def smooth(images: Tensor) -> Tensor:
     total = across[: -2 * width] + across[width:-width]
     total += across[2 * width :]
     total.add_(x, alpha=4)
-    # (total + 6.5) / 13 is at least 1 / 26 away from a whole number: safe to truncate.
+    # (total + 6.5) / 13 is at least 1 / 26 away from an integer: safe to truncate.
     out = total.to(torch.float32).mul_(1 / 13).add_(0.5).floor_()
     return out.view(*images.shape[:2], -1)
 
@@ -176,7 +176,7 @@ def smooth(images: Tensor) -> Tensor:
 def blend(degenerate: Tensor, x: Tensor, factor: Tensor) -> Tensor:
     """Image.blend, of which all of ImageEnhance consists: truncated, clipped to 0..255.
 
-    With factor 1 the result is x, exactly, whatever whole number the degenerate holds.
+    With factor 1 the result is x, exactly, whatever integer the degenerate holds.
     Product and sum are rounded one after the other, as in Pillow built for x86-64. Where a
     compiler fuses the two (Pillow on Arm; a fusing compiler here), 0.3% of all pairs of gray
     levels differ by 1 at the factors 1.36 and 1.72, and none at the other seven.
@@ -299,7 +299,7 @@ def resample_tables(boxes: list[tuple[int, int]], size: int) -> tuple[Tensor, Te
         For each box and, within, each filter of RESAMPLING: int64 (6 M, size), for each pixel of
         the result the first of the pixels that it is made of; float32 (6 M, 2, size, T), the
         weights of this one and the T - 1 following ones in fractions of 2^11, cut in two: a
-        whole number, and the rest, from 0 to 1 - 2^-11.
+        integer, and the rest, from 0 to 1 - 2^-11.
     """
     identity = list(range(size)), [[1 << 22]] * size
     found = []
@@ -312,7 +312,7 @@ def resample_tables(boxes: list[tuple[int, int]], size: int) -> tuple[Tensor, Te
     first = torch.empty((len(found), size), dtype=torch.int64)
     table = torch.empty((len(found), size, num_taps), dtype=torch.int64)
     for row, (starts, weights) in enumerate(found):
-        # The T pixels shall all lie in the image, so that nobody need check.
+        # The T pixels must all lie in the image, so no check is needed.
         clipped = [min(start, size - num_taps) for start in starts]
         first[row] = torch.tensor(clipped)
         table[row] = torch.tensor(

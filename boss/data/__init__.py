@@ -189,7 +189,7 @@ def fetch(name: str, folder: Path | None = None) -> None:
 
     Raises:
         InputError: unknown name, the user's own data, the download failed, or
-            a damaged file is in the way that this function did not download.
+            there is a damaged file that this function did not download.
     """
     if is_own(name):
         raise InputError(f"{name} is your own data: there is nothing to fetch")
