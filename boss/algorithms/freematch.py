@@ -18,7 +18,7 @@ TINY = 1e-12
 
 @final
 class FreeMatch(Algorithm):
-    """As confident as the student is on average, less for the classes that it predicts rarely.
+    """The threshold is the student's mean confidence, lower for classes that it predicts rarely.
 
         loss  = mean CE(y, x) + unlabeled_weight * 1/U sum 1[max q >= tau_c] CE(c, strong)
                 + fairness_weight * fairness
@@ -36,9 +36,9 @@ class FreeMatch(Algorithm):
     gradient flows through pbar alone.
 
     Its sign: it is MINUS the cross entropy of the two vectors, so never positive, and minimizing it
-    drives them apart. That is the paper's sign (equation 11) and that of both codes of its authors
-    (TorchSSL, and USB), and it is kept so that results compare. Asked for the reason, the authors
-    say that it maximizes the entropy of the mean prediction (USB, issue 182).
+    drives them apart. That is the sign in the paper (equation 11) and in both codes of its authors
+    (TorchSSL and USB), and it is kept so that results are comparable. The authors' reason is that
+    it maximizes the entropy of the mean prediction (USB, issue 182).
 
     The pseudo-labels come from the student itself, in the same joint pass over all B + 2U images,
     which alone moves the running statistics. The mean is over ALL U images. Both codes run it with
@@ -47,7 +47,7 @@ class FreeMatch(Algorithm):
     Defaults are those of USB for CIFAR-10 with 40 labels; TorchSSL weighs fairness by 0.01. On SVHN
     TorchSSL clips the thresholds to [0.9, 0.95], as threshold_min and threshold_max do; USB clips t
     to at most 0.95 there, which has no option here. Nor have soft labels and, in USB, a quantile in
-    place of the mean of max q, which both leave off.
+    place of the mean of max q, both off by default.
 
     Args:
         unlabeled_weight: of the pseudo-labels.

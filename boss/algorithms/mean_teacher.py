@@ -20,7 +20,7 @@ class MeanTeacher(Algorithm):
         loss = mean CE(y, x) + ramp * unlabeled_weight * 1/(U K) sum (p2 - q1)^2
 
     with q1 = softmax of the teacher's logits on view 1, p2 = softmax of the student's on view 2,
-    and ramp = min(1, progress / rampup). How slowly the teacher moves is the run's `teacher_decay`.
+    and ramp = min(1, progress / rampup). The run's `teacher_decay` sets the decay of the teacher.
 
     Three passes, each normalized by its own images: the student on the labeled images (it moves
     the running statistics), the teacher on view 1, the student on view 2. So the teacher predicts

@@ -34,8 +34,8 @@ class MixMatch(Algorithm):
     reference's mode xxy.yxy). x' are the first B mixtures, u' the others. The gradient does not
     flow through q.
 
-    Passes: one for each view to predict, then one for each B mixtures, interleaved so that every pass
-    sees a mix. All normalize by the statistics of their own images; the first pass of mixtures
+    Passes: one for each view to predict, then one for each B mixtures, interleaved so that every
+    pass sees a mix. All normalize by the statistics of their own images; the first pass of mixtures
     alone moves the running ones. The reference has as many unlabeled images as labeled ones
     (unlabeled_ratio 1) and so three passes of mixtures; any ratio mu makes 1 + 2 mu.
 
@@ -50,7 +50,7 @@ class MixMatch(Algorithm):
     Every prediction is used: `used` is 1 throughout.
 
     Args:
-        temperature: T, positive; below 1 it sharpens the soft_label.
+        temperature: T, positive; below 1 it sharpens the predictions.
         alpha: of Beta(alpha, alpha), positive.
         unlabeled_weight: lambda_U, after the ramp.
         rampup: share of the training over which the weight rises linearly from 0, in (0, 1].
@@ -91,9 +91,8 @@ class MixMatch(Algorithm):
         soft_label = sharpen((first + second) / 2, self.temperature)  # (U, K)
 
         images = torch.cat([batch.x, *batch.u])  # (N, C, H, W)
-        targets = torch.cat(
-            [one_hot(batch.y, soft_label.shape[1], soft_label.dtype), soft_label, soft_label]
-        )  # (N, K)
+        labels = one_hot(batch.y, soft_label.shape[1], soft_label.dtype)  # (B, K)
+        targets = torch.cat([labels, soft_label, soft_label])  # (N, K)
         images = mix(images, partner, coefficient)
         targets = mix(targets, partner, coefficient)
 

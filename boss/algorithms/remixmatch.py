@@ -42,14 +42,14 @@ class ReMixMatch(Algorithm):
     among the labeled images of a batch, at first uniform, too. A batch is aligned by what was
     before it, then counted, as in the reference: a batch does not correct itself.
 
-    Passes: one to predict on the weak views, strong_1, strong_1 turned, then one for each B mixtures,
+    Passes: the weak views to predict, strong_1, strong_1 turned, then one for each B mixtures,
     interleaved so that every pass sees a mix. All normalize by the statistics of their own images;
     the last pass alone moves the running ones. The reference has as many unlabeled images as
     labeled ones (unlabeled_ratio 1).
 
-    Labeled images are augmented strongly, as in the reference with CTAugment. The
-    run's `augmentation` sets what a strong view is: with "ctaugment-without-cutout" it is the reference's, with
-    "weak" that of the reference without CTAugment, where every view is a weak one.
+    Labeled images are augmented strongly, as in the reference with CTAugment. The run's
+    `augmentation` sets what a strong view is: with "ctaugment-without-cutout" it is the
+    reference's, with "weak" that of the reference without CTAugment, where every view is weak.
 
     Defaults are those of the reference (google-research/fixmatch, cta/cta_remixmatch.py, which
     takes one strong view; the paper eight). That file's own learning rate of 0.002 and weight decay
@@ -66,14 +66,14 @@ class ReMixMatch(Algorithm):
     Every prediction is used: `used` is 1 throughout.
 
     Args:
-        temperature: T, positive; below 1 it sharpens the soft_label.
+        temperature: T, positive; below 1 it sharpens the predictions.
         alpha: of Beta(alpha, alpha), positive.
         num_strong: S, at least 1.
         mixed_weight: of the mixed unlabeled images, after the ramp.
         strong_weight: of the first strong view unmixed, after the ramp.
         rotation_weight: of the rotations, not ramped.
         rampup: share of the training over which two weights rise linearly from 0, in (0, 1].
-        history: batches in p_model; 0 for predictions that are not aligned, an ablation of the paper.
+        history: batches in p_model; 0 to leave predictions unaligned, an ablation of the paper.
     """
 
     title = "ReMixMatch"

@@ -33,10 +33,10 @@ class UDA(Algorithm):
     with the weak view's logits, without gradient, and q = softmax(logits), not sharpened (the
     paper's equation 1, and its confidence masking and sharpening). One joint pass over all
     B + 2U images, which moves the running statistics; the mean is over ALL U images. In the
-    reference seven unlabeled images per labeled one. What a strong view is, is the run's
-    `augmentation`.
+    reference seven unlabeled images per labeled one. The run's `augmentation` sets what a strong
+    view is.
 
-    Annealing of the training signal keeps few labels from being learned by heart: a labeled image
+    Training signal annealing keeps the few labeled images from being memorized: a labeled image
     whose true class has a probability p > eta is left out of the supervised mean, which is over
     those kept (0 if none), and eta = alpha (1 - 1/K) + 1/K rises from about 1/K to 1 with
 

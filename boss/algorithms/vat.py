@@ -17,7 +17,7 @@ from boss.losses import at_least_single, cross_entropy, entropy, kl_divergence, 
 
 @final
 class VAT(Algorithm):
-    """The prediction withstands the small change of the image that would alter it most.
+    """Consistency under the small perturbation of the image that changes the prediction most.
 
         loss = mean CE(y, x)
                + ramp * unlabeled_weight * mean KL(p(u + r) || q(u)) + entropy_weight * mean H(p(u))
@@ -37,19 +37,19 @@ class VAT(Algorithm):
     its mean covers the labeled images, too.
 
     xi = 1e-6 is that of the reference and of the authors' code, and single precision is too coarse
-    for it: six pixels of ten do not change, and what g consists of is the rounding errors of the
-    predictions, pulled back through the network. They depend little on d, so that neither its draw
-    nor xi means much. The direction is adversarial all the same, which is why the default stays.
+    for it: six pixels in ten do not change, and g consists of the rounding errors of the
+    predictions, backpropagated through the network. These depend little on d, so neither its draw
+    nor xi matters much. The direction is adversarial nevertheless, so the default stays.
     Measured on CIFAR-10 (WRN-28-2, 300 supervised steps, 96 images, epsilon = 6): KL(q || p(u + r))
     is 0.75 nats; 0.58 with the r of double precision, to which the cosine is 0.06; 0.008 with a
-    random r of that length. For the direction that the paper derives take xi from 1e-3 to 0.1 in
+    random r of that length. For the direction that the paper derives, set xi from 1e-3 to 0.1 in
     single precision (cosine above 0.99); 0.1 with TF32 convolutions, PyTorch's default on GPUs
     (0.96 and more, emulated); 1 in bfloat16 (0.77 to 0.93).
 
     Args:
         unlabeled_weight: of the divergence after the ramp.
-        epsilon: how long r is, positive.
-        xi: how long d is, positive: the step of the difference quotient.
+        epsilon: length of r, positive.
+        xi: length of d, positive: the step of the difference quotient.
         num_iterations: of the power iteration that g approximates, at least 1.
         entropy_weight: of the mean entropy of the predictions on u.
         rampup: share of the training over which unlabeled_weight rises from 0, in (0, 1].
