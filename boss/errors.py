@@ -1,7 +1,6 @@
 """The one exception that means: the input is wrong, and this line says how to mend it."""
 
 import math
-import operator
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -40,10 +39,10 @@ def check_interval(interval: str, **values: float) -> None:
     >>> check_interval("[0, 1)", momentum=0.9)
     """
     low, high = (float(end) for end in interval[1:-1].split(","))
-    above = operator.ge if interval.startswith("[") else operator.gt
-    below = operator.le if interval.endswith("]") else operator.lt
     for name, value in values.items():
-        if above(value, low) and (below(value, high) or high == math.inf):  # a nan is not
+        above = value >= low if interval.startswith("[") else value > low
+        below = value <= high if interval.endswith("]") else value < high
+        if above and (below or high == math.inf):  # a nan is neither
             continue
         if interval == "[0, inf)":
             raise InputError(f"{name} must not be negative, not {value}")
@@ -52,30 +51,3 @@ def check_interval(interval: str, **values: float) -> None:
         if high == math.inf:
             raise InputError(f"{name} must be at least {low:g}, not {value}")
         raise InputError(f"{name} must lie in {interval}, not {value}")
-
-
-def check_not_negative(**values: float) -> None:
-    """Raises InputError, which names it, unless every value is at least 0."""
-    for name, value in values.items():
-        if not value >= 0:  # a nan is not
-            raise InputError(f"{name} must not be negative, not {value}")
-
-
-def check_positive(**values: float) -> None:
-    """Raises InputError, which names it, unless every value is above 0."""
-    for name, value in values.items():
-        if not value > 0:
-            raise InputError(f"{name} must be positive, not {value}")
-
-
-def check_share(interval: str, **values: float) -> None:
-    """Raises InputError, which names it, unless every value lies between 0 and 1.
-
-    Args:
-        interval: "[0, 1]", "(0, 1]" or "[0, 1)": which of the two ends belong to it.
-    """
-    above = operator.ge if interval.startswith("[") else operator.gt
-    below = operator.le if interval.endswith("]") else operator.lt
-    for name, value in values.items():
-        if not (above(value, 0) and below(value, 1)):
-            raise InputError(f"{name} must lie in {interval}, not {value}")

@@ -4,40 +4,36 @@ import math
 
 import pytest
 
-from boss.errors import (
-    InputError,
-    check_not_negative,
-    check_positive,
-    check_share,
-)
+from boss.errors import InputError, check_interval
+
+INSIDE = [
+    ("[0, inf)", [0, 1e-9, 7, math.inf]),
+    ("(0, inf)", [1e-9, 1, math.inf]),
+    ("[1, inf)", [1, 2]),
+    ("[0, 1]", [0, 0.5, 1]),
+    ("(0, 1]", [1e-9, 1]),
+    ("[0, 1)", [0, 0.999999]),
+]
+OUTSIDE = [
+    ("[0, inf)", [-1e-9, -1, math.nan], "must not be negative"),
+    ("(0, inf)", [0.0, -1.0, math.nan], "must be positive"),
+    ("[1, inf)", [0, 0.5, math.nan], "must be at least 1"),
+    ("[0, 1]", [-1e-9, 1.000001, math.nan], "must lie in [0, 1]"),
+    ("(0, 1]", [0, -1, 1.000001, math.nan], "must lie in (0, 1]"),
+    ("[0, 1)", [1, 2, -1e-9, math.nan], "must lie in [0, 1)"),
+]
 
 
-def test_what_is_negative():
-    check_not_negative(weight=0.0, other=math.inf)
-    for value in (-1e-9, math.nan):
-        with pytest.raises(InputError, match=f"^weight must not be negative, not {value}$"):
-            check_not_negative(other=1.0, weight=value)
+@pytest.mark.parametrize(("interval", "values"), INSIDE)
+def test_what_lies_in_an_interval(interval, values):
+    for value in values:
+        check_interval(interval, rampup=value)
 
 
-def test_what_is_positive():
-    check_positive(temperature=1e-9, other=1)
-    for value in (0.0, -1.0, math.nan):
-        with pytest.raises(InputError, match=f"^temperature must be positive, not {value}$"):
-            check_positive(other=1.0, temperature=value)
-
-
-@pytest.mark.parametrize(
-    ("interval", "inside", "outside"),
-    [
-        ("[0, 1]", [0, 0.5, 1], [-1e-9, 1.000001, math.nan]),
-        ("(0, 1]", [1e-9, 1], [0, -1, 1.000001, math.nan]),
-        ("[0, 1)", [0, 0.999999], [1, 2, -1e-9, math.nan]),
-    ],
-)
-def test_what_lies_between_0_and_1(interval, inside, outside):
-    for value in inside:
-        check_share(interval, rampup=value)
-    for value in outside:
+@pytest.mark.parametrize(("interval", "values", "message"), OUTSIDE)
+def test_what_lies_outside_is_named(interval, values, message):
+    [inside, *_] = dict(INSIDE)[interval]
+    for value in values:
         with pytest.raises(InputError) as caught:
-            check_share(interval, other=0.5, rampup=value)
-        assert str(caught.value) == f"rampup must lie in {interval}, not {value}"
+            check_interval(interval, other=inside, rampup=value)
+        assert str(caught.value) == f"rampup {message}, not {value}"

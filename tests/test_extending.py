@@ -27,7 +27,7 @@ from typing import final
 import torch
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative
+from boss.errors import check_interval
 from boss.forward import joint
 from boss.losses import cross_entropy, entropy
 
@@ -47,7 +47,7 @@ class EntropyMinimization(Algorithm):
 
     def __init__(self, unlabeled_weight: float = 0.1) -> None:
         super().__init__()
-        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
         self.unlabeled_weight = unlabeled_weight
 
     def loss(self, batch: Batch, context: Context) -> StepLoss:

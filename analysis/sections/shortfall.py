@@ -81,7 +81,7 @@ def reached_text(numbers: pd.DataFrame) -> pd.DataFrame:
     return without_constant(text, ("experiment",))
 
 
-def in_the_way(found: Results) -> pd.DataFrame:
+def costly_classes(found: Results) -> pd.DataFrame:
     """How much each class lowers the accuracy of each run.
 
     With K classes of equally many test images, a class at accuracy a costs (1 - a) / K of the
@@ -129,7 +129,7 @@ def in_the_way(found: Results) -> pd.DataFrame:
     ]
 
 
-def in_the_way_text(numbers: pd.DataFrame) -> pd.DataFrame:
+def costly_classes_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row per run: its costliest classes, and since when they have been low."""
     low = numbers[numbers["low_since_images"].notna()]
     low = low.sort_values("points_lost", ascending=False, kind="stable")
@@ -157,7 +157,7 @@ def frequent(numbers: pd.DataFrame) -> pd.DataFrame:
     """Which classes most often keep runs below the target.
 
     Args:
-        numbers: `in_the_way`.
+        numbers: `costly_classes`.
 
     Returns:
         per group and class: num_runs, num_low (runs that end with it below `LOW`), and points_lost,
@@ -190,7 +190,7 @@ def frequent_text(numbers: pd.DataFrame) -> pd.DataFrame:
 
 def parts(found: Results) -> list[Part]:
     """The section."""
-    levels, classes = reached(found), in_the_way(found)
+    levels, classes = reached(found), costly_classes(found)
     often = frequent(classes)
     least = f"{LEVELS[0]}%"
     made: list[Part] = []
@@ -212,16 +212,16 @@ def parts(found: Results) -> list[Part]:
         made.append(Text(f"No run reached {least} test accuracy."))
     made += [
         Table(
-            "in_the_way",
+            "costly_classes",
             f"Which classes keep the run below {TARGET}%",
             f"For each run, the classes that end below {LOW}%, costliest first (at most "
             f"{MAX_CLASSES}). In brackets: points of accuracy lost to the class, and labeled "
             "images seen when it last fell below that level.",
             classes,
-            in_the_way_text(classes),
+            costly_classes_text(classes),
         ),
         Table(
-            "in_the_way_by_class",
+            "cost_by_class",
             "Classes that cost the most accuracy",
             "Points of accuracy lost to each class: the mean over label sets of the mean over "
             "repeats. The 95% interval is Student's over label sets (over repeats if there is only "

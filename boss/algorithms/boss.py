@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
 from boss.balance import WEIGH_BY, balance
-from boss.errors import InputError, check_not_negative, check_share, choose
+from boss.errors import InputError, check_interval, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean
 
@@ -62,13 +62,13 @@ class BOSS(Algorithm):
         average_over: str = "all",
     ) -> None:
         super().__init__()
-        check_share("[0, 1]", threshold=threshold)
+        check_interval("[0, 1]", threshold=threshold)
         if not (max_drop == 0 or 0 < max_drop < threshold):
             raise InputError(
                 f"max_drop must be 0 or lie between 0 and the threshold {threshold}, not {max_drop}"
             )
         choose(weigh_by, dict.fromkeys(WEIGH_BY), what="weigh_by")
-        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
         choose(average_over, dict.fromkeys(AVERAGE_OVER), what="average_over")
         self.threshold = threshold
         self.max_drop = max_drop

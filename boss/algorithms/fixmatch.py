@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor
 
 from boss.algorithms.base import VIEWS, Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError, check_not_negative, check_positive, check_share, choose
+from boss.errors import InputError, check_interval, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean
 
@@ -55,9 +55,9 @@ class FixMatch(Algorithm):
         prediction_view: str = "strong",
     ) -> None:
         super().__init__()
-        check_share("[0, 1]", threshold=threshold)
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_positive(temperature=temperature)
+        check_interval("[0, 1]", threshold=threshold)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, inf)", temperature=temperature)
         choose(labels, dict.fromkeys(LABELS), what="labels")
         if labels == "hard" and temperature != 1 and threshold == 0:
             raise InputError("temperature has no effect on hard labels without a threshold")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import check_not_negative, check_share, choose
+from boss.errors import check_interval, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean
 
@@ -75,8 +75,8 @@ class FlexMatch(Algorithm):
         mapping: str = "convex",
     ) -> None:
         super().__init__()
-        check_share("(0, 1]", threshold=threshold)
-        check_not_negative(unlabeled_weight=unlabeled_weight)
+        check_interval("(0, 1]", threshold=threshold)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight
         self.warmup = warmup

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import InputError, check_not_negative, check_share
+from boss.errors import InputError, check_interval
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, masked_mean, one_hot
 
@@ -75,8 +75,10 @@ class FreeMatch(Algorithm):
         threshold_max: float = 1.0,
     ) -> None:
         super().__init__()
-        check_not_negative(unlabeled_weight=unlabeled_weight, fairness_weight=fairness_weight)
-        check_share("[0, 1)", decay=decay)
+        check_interval(
+            "[0, inf)", unlabeled_weight=unlabeled_weight, fairness_weight=fairness_weight
+        )
+        check_interval("[0, 1)", decay=decay)
         if not 0 <= threshold_min <= threshold_max <= 1:
             raise InputError(
                 f"threshold_min and threshold_max must be in order in [0, 1], not {threshold_min}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative, check_positive, check_share
+from boss.errors import check_interval
 from boss.forward import frozen_statistics, separate_passes
 from boss.losses import (
     at_least_single,
@@ -69,10 +69,10 @@ class MixMatch(Algorithm):
         rampup: float = 1 / 64,
     ) -> None:
         super().__init__()
-        check_positive(temperature=temperature)
+        check_interval("(0, inf)", temperature=temperature)
         check_alpha(alpha)
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_share("(0, 1]", rampup=rampup)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, 1]", rampup=rampup)
         self.temperature = temperature
         self.alpha = alpha
         self.unlabeled_weight = unlabeled_weight

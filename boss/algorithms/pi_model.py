@@ -8,7 +8,7 @@ from typing import final
 import torch
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative, check_share
+from boss.errors import check_interval
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, linear_rampup, squared_error
 
@@ -39,8 +39,8 @@ class PiModel(Algorithm):
 
     def __init__(self, unlabeled_weight: float = 10.0, rampup: float = 0.4) -> None:
         super().__init__()
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_share("(0, 1]", rampup=rampup)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, 1]", rampup=rampup)
         self.unlabeled_weight = unlabeled_weight
         self.rampup = rampup
 

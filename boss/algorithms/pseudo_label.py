@@ -6,7 +6,7 @@ Dimensions: B labeled images, U unlabeled ones, K classes.
 from typing import ClassVar, final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative, check_share, choose
+from boss.errors import check_interval, choose
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, linear_rampup, masked_mean
 
@@ -60,9 +60,9 @@ class PseudoLabel(Algorithm):
         mask: str = "batch",
     ) -> None:
         super().__init__()
-        check_share("[0, 1)", threshold=threshold)
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_share("(0, 1]", rampup=rampup)
+        check_interval("[0, 1)", threshold=threshold)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, 1]", rampup=rampup)
         choose(mask, dict.fromkeys(MASKS), what="mask")
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight

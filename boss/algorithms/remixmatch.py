@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from boss.algorithms.base import Algorithm, Batch, Context, Sizes, StepLoss
-from boss.errors import InputError, check_not_negative, check_positive, check_share
+from boss.errors import InputError, check_interval
 from boss.forward import frozen_statistics, separate_passes
 from boss.losses import at_least_single, cross_entropy, linear_rampup, one_hot, sharpen
 from boss.mixup import check_alpha, draw_mixing, mix
@@ -96,14 +96,17 @@ class ReMixMatch(Algorithm):
         history: int = 128,
     ) -> None:
         super().__init__()
-        check_positive(temperature=temperature)
+        check_interval("(0, inf)", temperature=temperature)
         check_alpha(alpha)
         if not num_strong >= 1:
             raise InputError(f"num_strong must be at least 1, not {num_strong}")
-        check_not_negative(
-            mixed_weight=mixed_weight, strong_weight=strong_weight, rotation_weight=rotation_weight
+        check_interval(
+            "[0, inf)",
+            mixed_weight=mixed_weight,
+            strong_weight=strong_weight,
+            rotation_weight=rotation_weight,
         )
-        check_share("(0, 1]", rampup=rampup)
+        check_interval("(0, 1]", rampup=rampup)
         if not 0 <= history <= MAX_HISTORY:
             raise InputError(f"history must lie in [0, {MAX_HISTORY}], not {history}")
         self.views = ("weak", *["strong"] * num_strong)

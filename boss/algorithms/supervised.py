@@ -6,7 +6,7 @@ Dimensions: B labeled images, K classes.
 from typing import final
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_share
+from boss.errors import check_interval
 from boss.losses import cross_entropy
 
 
@@ -32,7 +32,7 @@ class Supervised(Algorithm):
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
-        check_share("[0, 1)", smoothing=smoothing)
+        check_interval("[0, 1)", smoothing=smoothing)
         self.smoothing = smoothing
 
     def loss(self, batch: Batch, context: Context) -> StepLoss:

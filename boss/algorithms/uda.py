@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import check_not_negative, check_positive, check_share, choose
+from boss.errors import check_interval, choose
 from boss.forward import joint
 from boss.losses import at_least_single, cross_entropy, kl_divergence, masked_mean
 
@@ -68,9 +68,9 @@ class UDA(Algorithm):
         annealing: str = "none",
     ) -> None:
         super().__init__()
-        check_share("[0, 1]", threshold=threshold)
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_positive(temperature=temperature)
+        check_interval("[0, 1]", threshold=threshold)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, inf)", temperature=temperature)
         choose(annealing, ANNEALING, what="annealing")
         self.threshold = threshold
         self.unlabeled_weight = unlabeled_weight

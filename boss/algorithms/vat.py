@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from boss.algorithms.base import Algorithm, Batch, Context, StepLoss
-from boss.errors import InputError, check_not_negative, check_positive, check_share
+from boss.errors import InputError, check_interval
 from boss.forward import frozen_statistics
 from boss.losses import at_least_single, cross_entropy, entropy, kl_divergence, linear_rampup
 
@@ -70,12 +70,12 @@ class VAT(Algorithm):
         rampup: float = 0.4,
     ) -> None:
         super().__init__()
-        check_not_negative(unlabeled_weight=unlabeled_weight)
-        check_positive(epsilon=epsilon, xi=xi)
+        check_interval("[0, inf)", unlabeled_weight=unlabeled_weight)
+        check_interval("(0, inf)", epsilon=epsilon, xi=xi)
         if not num_iterations >= 1:
             raise InputError(f"num_iterations must be at least 1, not {num_iterations}")
-        check_not_negative(entropy_weight=entropy_weight)
-        check_share("(0, 1]", rampup=rampup)
+        check_interval("[0, inf)", entropy_weight=entropy_weight)
+        check_interval("(0, 1]", rampup=rampup)
         self.unlabeled_weight = unlabeled_weight
         self.epsilon = epsilon
         self.xi = xi

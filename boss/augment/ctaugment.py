@@ -1,4 +1,4 @@
-"""CTAugment: which strengths of an operation the network still recognizes is learned as it trains.
+"""CTAugment: learns, as the network trains, which strengths of an operation it still recognizes.
 
 N images, C channels (1 or 3), H = W = size in pixels, P = H * W, K operations in a row,
 M = N * K.
@@ -75,7 +75,7 @@ class CTAugment:
     rate, at first 1. Training images get `depth` operations, each drawn uniformly from the 19
     with replacement. Of each of its parameters, p = rate + (1 - decay), divided by the largest
     p of the parameter, is set to 0 below `threshold`; a bin i of the n is drawn in proportion
-    to p, and l = (i + U) / n with U uniform in [0, 1). In the end comes a cutout with level 1.
+    to p, and l = (i + U) / n with U uniform in [0, 1). Finally a cutout with level 1 is applied.
 
     The rates are learned on probes: labeled images under `depth` operations with uniform
     levels, without the final cutout, that nothing is trained on. With the probability that the
@@ -117,7 +117,7 @@ class CTAugment:
 
     Deviations from the reference:
 
-    * Rates are those of now. The reference prepares batches ahead, so that its policies use
+    * Rates are current ones. The reference prepares batches ahead, so that its policies use
       rates of about 4 steps ago, and holds them in float32.
     * Images stay uint8. The reference takes them to [-1, 1] and back and rounds, which is the
       same.

@@ -298,7 +298,7 @@ def resample_tables(boxes: list[tuple[int, int]], size: int) -> tuple[Tensor, Te
     Returns:
         For each box and, within, each filter of RESAMPLING: int64 (6 M, size), for each pixel of
         the result the first of the pixels that it is made of; float32 (6 M, 2, size, T), the
-        weights of this one and the T - 1 following ones in fractions of 2^11, cut in two: a
+        weights of this one and the T - 1 following ones in fractions of 2^11, cut in two: an
         integer, and the rest, from 0 to 1 - 2^-11.
     """
     identity = list(range(size)), [[1 << 22]] * size

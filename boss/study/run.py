@@ -11,7 +11,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from boss.errors import InputError, check_interval, choose
@@ -156,8 +156,10 @@ class Run:
         object.__setattr__(self, "options", types.MappingProxyType(options))
         for declared in dataclasses.fields(self):
             value = getattr(self, declared.name)
-            if value is not declared.default:  # studies make thousands of runs
-                object.__setattr__(self, declared.name, _checked(declared, value))
+            if value is not declared.default:
+                # Studies make thousands of runs, which have most values in common.
+                check = _checked if type(value) in _KINDS else _checked.__wrapped__
+                object.__setattr__(self, declared.name, check(declared, value))
         self._check_optimizer()
         self._check_parent()
 
@@ -242,12 +244,9 @@ class Run:
         """
         fields = self.as_dict()
         for name, declared in SETTINGS.items():
-            counts = {
-                "always": True,
-                "with parent": self.parent is not None,
-                "changed": fields[name] != DEFAULTS.get(name),
-            }
-            if not counts[declared.in_id]:
+            with_parent = declared.in_id == "with parent" and self.parent is not None
+            changed = declared.in_id == "changed" and fields[name] != DEFAULTS.get(name)
+            if not (declared.in_id == "always" or with_parent or changed):
                 del fields[name]
         if self.parent is not None:
             fields["parent"] = self.parent.id
@@ -294,6 +293,7 @@ DEFAULTS: Mapping[str, Any] = types.MappingProxyType(
 HYPERPARAMETERS = tuple(name for name, found in SETTINGS.items() if found.group == "training")
 
 
+@lru_cache(typed=True)
 def _checked(declared: "dataclasses.Field[Any]", value: Any) -> Any:
     """The value of a field in its type.
 

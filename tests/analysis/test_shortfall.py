@@ -66,8 +66,8 @@ def test_levels(found):
     assert list(text["images seen"])[:3] == ["2,000", "2,000", "3,000"]
 
 
-def test_classes_in_the_way(found):
-    numbers = shortfall.in_the_way(found).set_index(["run_id", "class_name"])
+def test_classes_costly_classes(found):
+    numbers = shortfall.costly_classes(found).set_index(["run_id", "class_name"])
     parent, child = found.runs["run_id"]
     cat = numbers.loc[(parent, "cat")]
     # At 40% a class of two costs 30 points. It was above 50% until the third evaluation.
@@ -78,7 +78,7 @@ def test_classes_in_the_way(found):
     assert numbers.loc[(child, "cat"), "low_since_images"] == 0  # never above
     for _, block in numbers.groupby("run_id"):
         assert block["points_lost"].sum() == pytest.approx(100 - block["accuracy_percent"].iloc[0])
-    text = shortfall.in_the_way_text(numbers.reset_index())
+    text = shortfall.costly_classes_text(numbers.reset_index())
     assert list(text["which classes, and since when"]) == [
         "cat: 40% (-30.0, since 4,000 images)", "cat: 20% (-40.0, always)",
     ]  # fmt: skip
@@ -87,7 +87,7 @@ def test_classes_in_the_way(found):
 
 
 def test_which_classes_most_often(found):
-    often = shortfall.frequent(shortfall.in_the_way(found))
+    often = shortfall.frequent(shortfall.costly_classes(found))
     assert list(often["class_name"]) == ["cat", "dog", "cat", "dog"]
     assert list(often["num_low"]) == [1, 0, 1, 0]
     assert list(often["points_lost"]) == pytest.approx([30, 5, 40, 0])
@@ -97,7 +97,7 @@ def test_which_classes_most_often(found):
 def test_what_is_reached_has_nothing_missing(tmp_path):
     run = method_run(0, num_images=4000, batch_size=10, num_evaluations=4)
     write(tmp_path, run, {"cat": [0.2, 0.95, 0.95, 0.95], "dog": [0.2, 0.95, 0.95, 0.95]})
-    text = shortfall.in_the_way_text(shortfall.in_the_way(load(tmp_path, "synthetic")))
+    text = shortfall.costly_classes_text(shortfall.costly_classes(load(tmp_path, "synthetic")))
     assert list(text["which classes, and since when"]) == ["-"]
     assert list(text["points to 90"]) == ["0.0"]
 
@@ -105,7 +105,7 @@ def test_what_is_reached_has_nothing_missing(tmp_path):
 def test_the_section(found, tmp_path):
     parts = shortfall.parts(found)
     assert [part.name for part in parts if isinstance(part, Table)] == [
-        "levels", "in_the_way", "in_the_way_by_class",
+        "levels", "costly_classes", "cost_by_class",
     ]  # fmt: skip
     low = method_run(0, "boss:1", num_images=4000, batch_size=10, num_evaluations=4)
     write(tmp_path / "low", low, {"cat": [0.1] * 4, "dog": [0.3] * 4})
@@ -118,7 +118,7 @@ def test_on_many_runs_errors_add_up(tmp_path):
     runs = [method_run(0, f"boss:{k}", repeat=r) for k in range(3) for r in range(2)]
     write_store(tmp_path, runs)
     found = load(tmp_path, "synthetic")
-    numbers = shortfall.in_the_way(found)
+    numbers = shortfall.costly_classes(found)
     assert len(numbers) == len(runs) * 10
     total = numbers.groupby("run_id", sort=False)["points_lost"].sum()
     accuracy = 100 * found.runs.set_index("run_id")["last_accuracy"]
