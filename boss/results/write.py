@@ -1,4 +1,4 @@
-"""TODO"""
+"""How files are written: whole or not at all, and so that thousands of small ones read fast."""
 
 import os
 import uuid
