@@ -1,0 +1,1 @@
+"""Results as parquet: schema, write, read, publish, compare. Never imports torch."""

@@ -1,4 +1,4 @@
-"""TODO"""
+"""`--only KEY=VALUE`: which runs of a study are meant."""
 
 from boss.errors import InputError
 from boss.study.run import Run, properties

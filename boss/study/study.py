@@ -1,4 +1,4 @@
-"""TODO"""
+"""`Study` and `grid`: which runs a study has; finding and loading study files."""
 
 import dataclasses
 import importlib.util

@@ -1,0 +1,1 @@
+"""One training: configuration, state, optimizer, the step, the loop, evaluation, checkpoints."""

@@ -1,0 +1,1 @@
+"""Runs in processes: scheduler, worker, a run to objects, a training to rows, progress, costs."""

@@ -24,6 +24,12 @@ def test_examples(name):
     assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_say_what_they_are_for(name):
+    text = importlib.import_module(name).__doc__ or ""
+    assert len(text.split("\n")[0]) > 20, name
+
+
 def test_there_are_examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
     modules = [importlib.import_module(name) for name in MODULES]
