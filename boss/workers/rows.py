@@ -44,7 +44,7 @@ def tables_of(
         labels: of the labeled images, selected ones last.
         selection: in self-training, the selected images.
     """
-    row = _run_row(run, runtime, training, dataset, labels, selection)  # first: of peak memory
+    row = run_row(run, runtime, training, dataset, labels, selection)  # first: of peak memory
     tables: dict[str, Any] = {
         "evaluations": training.evaluations,
         "class_evaluations": training.class_evaluations,
@@ -56,7 +56,7 @@ def tables_of(
     return row, tables
 
 
-def _run_row(
+def run_row(
     run: Run,
     runtime: Runtime,
     training: Training,

@@ -19,7 +19,7 @@ from boss.results.read import Store
 from boss.training import checkpoint
 from boss.workers.build import check
 from boss.workers.process import in_child
-from boss.workers.rows import _run_row
+from boss.workers.rows import run_row
 from boss.workers.runtime import Runtime, configure_torch
 from boss.workers.scheduler import Stop, execute
 from boss.workers.worker import Workbench, train_run
@@ -70,7 +70,7 @@ def test_the_columns_of_accuracy_by_hand(place, digits, best):
         for accuracy in accuracies
         for network in ("teacher", "student")
     ]
-    row = _run_row(RUN, place, training, digits, resolve(RUN.label_set, digits), None)
+    row = run_row(RUN, place, training, digits, resolve(RUN.label_set, digits), None)
     of_teacher = 0.05 if best == "teacher" else 0.0
     assert row["last_accuracy"] == pytest.approx(0.19 + of_teacher)
     assert row["median_last_20_accuracy"] == pytest.approx(0.095 + of_teacher)
