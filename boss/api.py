@@ -8,7 +8,9 @@ No torch here: runs train in processes of their own. A script that calls `run_st
 `if __name__ == "__main__":`, since these processes import it.
 """
 
+import contextlib
 import dataclasses
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from boss.errors import InputError
 from boss.folders import bundled
 from boss.study.run import Run
 from boss.study.select import select
-from boss.study.study import Study, load, with_parents
+from boss.study.study import RESERVED, Study, load, with_parents
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,10 +99,13 @@ def prepare(
         InputError: something is unavailable, wrong, or differs from what the results were made
             with.
     """
-    from boss.results.read import Store, refuse_mixtures
+    from boss.results.read import Store, refuse_mixtures, refuse_other_options
     from boss.workers import runtime
     from boss.workers.process import in_child
 
+    if not study.name or study.name in RESERVED:
+        raise InputError(f"a study needs a name of its own, not {study.name!r}")
+    results, data = Path(results), None if data is None else Path(data)
     runs = on_data(runs, data)
     store = Store(results.resolve(), study.name)
     store.check_writable()
@@ -124,6 +129,7 @@ def prepare(
     table = store.finished()
     images = {key: ([*found.indices], [*found.labels]) for key, found in labels.items()}
     refuse_mixtures(store.folder, table.to_dict("records"), fingerprints, images)
+    refuse_other_options(store.folder, runs, table)
     plan = Plan(study, runs, set(table["run_id"]), where, devices, store)
     _check_parents(plan)
     return plan
@@ -131,8 +137,10 @@ def prepare(
 
 def train(plan: Plan, display: "Display", stop: "Stop") -> "list[Outcome]":
     """Train the runs of a plan that have no result; one outcome for each of these, in order."""
+    from boss.results.note import remember
     from boss.workers.scheduler import execute
 
+    remember(plan.study, plan.store.folder)
     return execute(plan.waiting, plan.runtime, plan.devices, display, stop, plan.finished)
 
 
@@ -152,6 +160,7 @@ def run_study(
     Raises:
         InputError: as `prepare` does.
         RuntimeError: a run failed; the others have been trained.
+        KeyboardInterrupt: after Ctrl-C; runs in progress have checkpoints.
     """
     from rich.console import Console
 
@@ -164,8 +173,12 @@ def run_study(
     names = titles(plan.runs)
     num_done = len(plan.runs) - len(plan.waiting)
     display = StudyDisplay(study.name, plan.waiting, num_done, len(plan.devices), Console(), names)
-    with display:
-        outcomes = train(plan, display, Stop())
+    stop = Stop()
+    in_main = threading.current_thread() is threading.main_thread()  # where signals arrive
+    with stop.on_signals() if in_main else contextlib.nullcontext(), display:
+        outcomes = train(plan, display, stop)
+    if stop.signals:
+        raise KeyboardInterrupt
     for outcome in outcomes:
         if outcome.state == "failed":
             raise RuntimeError(f"{names[outcome.run.id]}: {outcome.traceback or outcome.error}")

@@ -330,9 +330,7 @@ def test_it_runs_and_is_reported_under_its_title(project: Project) -> None:
     assert "Entropy minimization, predictions on unlabeled images become confident" in page
     assert "entropy_minimization (gradient_norm = 0.5)" in page
     assert "stripes, cnn-16" in page
-    dictionary = project.python(
-        "-c", "from boss.results.schema import data_dictionary; print(data_dictionary())"
-    )
+    dictionary = project.python("-m", "boss.results.schema")
     assert "| num_train | int64 | images of the training set |" in dictionary
     assert "| gradient_norm | double | largest norm of the gradient; 0: no bound |" in dictionary
 

@@ -51,6 +51,10 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 }
 
 
+for _name, _algorithm in ALGORITHMS.items():  # `boss.study.catalog` finds its facts by that
+    assert _algorithm.__module__ == f"{__name__}.{_name}", f"{_name} must be in {_name}.py"
+
+
 def hyperparameters(name: str) -> dict[str, Scalar]:
     """The options of an algorithm with their defaults.
 

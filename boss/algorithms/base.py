@@ -48,7 +48,7 @@ class StepLoss(NamedTuple):
     supervised: Tensor  # a scalar
     unsupervised: Tensor  # a scalar, already weighted; 0 where there is none
     pseudo_label: Tensor  # classes (U,), for the logs; (0,) where there are none
-    used: Tensor  # 0/1, which of them count in the loss (U,)
+    used: Tensor  # 0/1, which of them count in the loss, with any weight (U,)
 
 
 class Sizes(NamedTuple):

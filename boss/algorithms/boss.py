@@ -24,7 +24,7 @@ class BOSS(Algorithm):
 
     with q = softmax of the weak view's logits and the weights of `boss.balance.balance`. The
     pseudo-labels come from the student itself, in the same joint pass over all B + 2U images. The
-    authors' methods 1 to 4 are settings of max_drop and weigh_by, tabled in `boss.methods`; the
+    authors' methods 1 to 4 are settings of max_drop and weigh_by (`boss.study.methods`); the
     default is method 4. With max_drop=0 and weigh_by="none" this is FixMatch.
 
     Where the paper and the two codes that its authors released disagree, this follows the

@@ -101,7 +101,8 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
     device = _device(settings.device)
     gpu = device.type == "cuda"
     candidates = _candidates(settings, gpu)
-    if settings.data is not None and settings.dataset in (RANDOM, "digits"):
+    no_files = settings.dataset in (RANDOM, "digits") or data.is_own(settings.dataset)
+    if settings.data is not None and no_files:
         raise InputError(f"--data has no effect with --dataset {settings.dataset}")
     dataset = _load(settings)
     run = _run(settings, dataset, gpu)

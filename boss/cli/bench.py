@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from boss.cli.arguments import natural, positive
+from boss.cli.words import say
 from boss.errors import InputError
 
 HELP = "time a training step beside the usual way to write it"
@@ -63,9 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         quick=arguments.quick,
     )
     result = bench(settings, say=lambda line: print(line, file=sys.stderr, flush=True))
-    print(markdown(result))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    say(markdown(result))
     return 0
 
 

@@ -1,7 +1,6 @@
 """`boss-study report`: tables, figures and pages from the results."""
 
 import argparse
-import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -13,6 +12,7 @@ from boss.cli.arguments import add_results
 from boss.cli.words import PROGRAM, warn
 from boss.errors import InputError
 from boss.folders import bundled
+from boss.results.note import recall
 from boss.study.study import Study, find
 
 HELP = "tables and figures from the results"
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         for warning in report.warnings:
             warn(warning)
-        files = f"{len(report.tables)} files of tables, {len(report.figures)} of figures"
+        files = f"{len(report.tables)} table files, {len(report.figures)} figure files"
         print(f"{study.name}: {report.folder / 'report.md'} ({files})")
     if not arguments.study:
         overview = import_analysis("sections.overview")
@@ -64,17 +64,12 @@ def _studies(name: str | None, results: Path) -> list[Study]:
         if not any((results / study.name / "runs").glob("*.parquet")):
             raise InputError(f"no results in {results / study.name}: `{PROGRAM} run {name}` first")
         return [study]
-    folders = sorted(path.parent for path in results.glob("*/runs"))
+    # A study whose first run has not finished has an empty folder.
+    folders = sorted({path.parent.parent for path in results.glob("*/runs/*.parquet")})
     if not folders:
         raise InputError(f"no results in {results}: start with `{PROGRAM} run STUDY`")
     known = find(bundled("studies"))
-    custom = Study(reproduces="a custom study", runs=lambda budget: [])
-    return [
-        api.find_study(path.name)
-        if path.name in known
-        else dataclasses.replace(custom, name=path.name)
-        for path in folders
-    ]
+    return [api.find_study(path.name) if path.name in known else recall(path) for path in folders]
 
 
 def import_analysis(name: str) -> types.ModuleType:

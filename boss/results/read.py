@@ -22,13 +22,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from boss.errors import InputError
-from boss.results.schema import EMPTY, OPTIONAL_TABLES, SPARSE_TABLES, TABLES, TEXT
+from boss.results.schema import EMPTY, OPTIONAL_TABLES, REQUIRED, SPARSE_TABLES, TABLES, TEXT
 from boss.results.write import part_style, write_atomically
 from boss.study.catalog import ALGORITHMS
+from boss.study.run import Run
 
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 FILE = "__filename"  # pyarrow's name for the column that says which file a row is from
-ERRORS = (pa.ArrowException, OSError, KeyError, ValueError)
+ERRORS = (pa.ArrowException, OSError, KeyError, ValueError, TypeError)
 
 
 class Store:
@@ -248,11 +249,35 @@ def refuse_mixtures(
             )
 
 
+def refuse_other_options(folder: Path, runs: Iterable[Run], rows: pd.DataFrame) -> None:
+    """A run from before a default changed (`Algorithm.before`) is not the one of this id today.
+
+    Args:
+        rows: of `runs`, of finished runs in the store `folder`.
+
+    Raises:
+        InputError: one of the runs was finished with other options than it has now.
+    """
+    stored = dict(zip(rows["run_id"], rows["options"], strict=True))
+    for run in runs:
+        if run.id in stored and run.algorithm in ALGORITHMS:
+            now = {**ALGORITHMS[run.algorithm].options, **run.options}
+            before = json.loads(stored[run.id])
+            if other := [f"{k}={v}" for k, v in before.items() if k in now and now[k] != v]:
+                raise InputError(
+                    f"{folder} holds {run.title} ({run.id}) trained with {', '.join(other)}, which"
+                    " is not the default any more: use another --results, or remove it from runs/"
+                )
+
+
 def _part(table: str, rows: Any, run_id: str) -> pa.Table:
     if isinstance(rows, pd.DataFrame):
         frame = rows.assign(run_id=run_id)
         return pa.Table.from_pandas(frame, TABLES[table], preserve_index=False, safe=False)
-    return pa.Table.from_pylist([{**row, "run_id": run_id} for row in rows], schema=TABLES[table])
+    rows = [{**row, "run_id": run_id} for row in rows]
+    unknown = {name for row in rows for name in row} - {*TABLES[table].names}
+    assert not unknown, f"{table} has no columns {sorted(unknown)}: add them to boss.results.schema"
+    return pa.Table.from_pylist(rows, schema=TABLES[table])
 
 
 def _read(
@@ -275,6 +300,9 @@ def _read(
         keep = equal if keep is None else keep & equal
     found = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
     rows = found.to_table(columns=[*columns, FILE], filter=keep)
+    for name in set(REQUIRED[table]) & set(columns):
+        if rows.column(name).null_count:
+            raise ValueError(f"it lacks values of {name}")
     if table == "runs":
         for name in set(columns) & EMPTY.keys():
             position = rows.column_names.index(name)

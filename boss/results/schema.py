@@ -128,6 +128,19 @@ TABLES: dict[str, pa.Schema] = {
 # store may leave them out; the others came after the first results.
 OPTIONAL_TABLES = ("predictions", "labeled_images", "augmentation_rates")
 SPARSE_TABLES = ("augmentation_rates",)  # some runs have no rows of these, and so no part
+# What every part has had from the first version on: one that lacks it is damaged.
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "runs": (
+        *(n for n, found in SETTINGS.items() if found.in_id == "always" and n != "max_eval_images"),
+        *("num_steps", "dataset_fingerprint", "labels", "label_classes", "num_labels"),
+        *("last_accuracy", "median_last_20_accuracy", "best_test_accuracy"),
+    ),
+    "evaluations": ("step", "images_seen", "network", "test_accuracy"),
+    "class_evaluations": ("step", "network", "class_index", "class_name", "test_accuracy"),
+    "labeled_images": ("position", "image_index", "label", "class_name"),
+    "predictions": ("network", "image_index", "guess", "doubt"),
+    "augmentation_rates": ("step", "operation", "parameter", "bin", "rate"),
+}
 # What a column of `runs` holds in parts from before it: the default of its field, or this.
 EMPTY: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if value is not None} | {
     "round": 0,
@@ -144,10 +157,15 @@ INTRODUCTION = """\
 of them.
 
 ```python
-import pandas as pd
+from pathlib import Path
 
-runs = pd.read_parquet("results/reference/oneshot_digits/runs")
+from boss.api import read_results
+
+runs = read_results("oneshot_digits", Path("results/reference"))
 ```
+
+`pandas.read_parquet` reads these folders, too, but with the columns of one file only: in a folder
+with older and newer files it leaves out what the older ones lack.
 
 Accuracies and shares lie in [0, 1]. An empty value means: not defined here. A run counts as
 finished when it is in `runs/`; `state/` holds the checkpoints of unfinished runs.
@@ -168,3 +186,7 @@ def data_dictionary() -> str:
             text = column.metadata[b"description"].decode()
             lines.append(f"| {column.name} | {column.type} | {text} |")
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":  # > results/README.md
+    print(data_dictionary(), end="")

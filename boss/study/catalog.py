@@ -31,7 +31,8 @@ def read(path: Path) -> Facts:
     """The facts of the one class with a title in this file.
 
     Raises:
-        ValueError: there is no such class, or its facts are not literals.
+        ValueError: there is no such class, its facts or the defaults of its arguments are not
+            literals, or an argument has no default.
     """
     for node in ast.parse(path.read_text()).body:
         if not isinstance(node, ast.ClassDef):
@@ -45,22 +46,29 @@ def read(path: Path) -> Facts:
                     found[name] = value
         if "title" not in found:
             continue
-        texts = {name: ast.literal_eval(found[name]) for name in ("title", "summary", "source")}
-        return Facts(
-            **texts,
-            balances="balances" in found and bool(ast.literal_eval(found["balances"])),
-            options=MappingProxyType(_defaults(node)),
-            before=MappingProxyType(ast.literal_eval(found["before"]) if "before" in found else {}),
-        )
-    raise ValueError(f"{path.name}: no class with a title")
+        try:
+            return Facts(
+                **{name: ast.literal_eval(found[name]) for name in ("title", "summary", "source")},
+                balances="balances" in found and bool(ast.literal_eval(found["balances"])),
+                options=MappingProxyType(_defaults(node)),
+                before=MappingProxyType(
+                    ast.literal_eval(found["before"]) if "before" in found else {}
+                ),
+            )
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{path}: title, summary and source of {node.name}, and the defaults of its"
+                f" arguments, must be there as literals ({error})"
+            ) from error
+    raise ValueError(f"{path}: no class with a title; helpers of algorithms go elsewhere")
 
 
 def _defaults(node: ast.ClassDef) -> dict[str, Any]:
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-            names = [argument.arg for argument in method.args.args[1:]]
-            values = [eval_constant(default) for default in method.args.defaults]
-            return dict(zip(names[len(names) - len(values) :], values, strict=True))
+            names = [argument.arg for argument in [*method.args.args[1:], *method.args.kwonlyargs]]
+            values = [*method.args.defaults, *filter(None, method.args.kw_defaults)]
+            return dict(zip(names, map(eval_constant, values), strict=True))
     return {}
 
 

@@ -9,6 +9,7 @@ algorithm and network is known, also of those added later. Costs are kept in a f
 import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -41,7 +42,7 @@ class Cost(NamedTuple):
         float  # floating point operations of convolutions and matrix products; 2 per multiply-add
     )
     saved_bytes: float  # of activations that the backward pass needs
-    num_parameters: int
+    num_parameters: float
 
 
 def gpu_hours(runs: Iterable[Run], costs: Mapping[str, Cost]) -> float | None:
@@ -85,7 +86,7 @@ def measure(run: Run) -> dict[str, Cost]:
     except (RuntimeError, ValueError):  # an unknown network, say: `run` says what is wrong
         return {}
     content = {name: cost._asdict() for name, cost in (read_cache() | found).items()}
-    with suppress(OSError):  # a folder that cannot be written: nothing is cached
+    with suppress(OSError, RuntimeError):  # no home, or one that cannot be written: no cache
         write_atomically(cache_file(), lambda path: path.write_text(json.dumps(content, indent=1)))
     return found
 
@@ -99,9 +100,10 @@ def read_cache() -> dict[str, Cost]:
     """All costs in the cache, by key; none if it cannot be read."""
     try:
         content = json.loads(cache_file().read_text())
-        return {str(name): Cost(**cost) for name, cost in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        costs = {str(name): Cost(*map(float, Cost(**c))) for name, c in content.items()}
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError):  # or no home
         return {}
+    return {name: cost for name, cost in costs.items() if all(map(math.isfinite, cost))}
 
 
 def key(run: Run) -> str:

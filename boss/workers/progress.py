@@ -16,6 +16,14 @@ from boss.workers.scheduler import Outcome
 PLAIN_SECONDS = 30.0  # between two plain lines about the same run
 
 
+class _Bars(Progress):
+    """Bars that nobody need see: training does not depend on who reads them."""
+
+    def refresh(self) -> None:
+        with suppress(OSError, SystemExit):
+            super().refresh()
+
+
 class StudyDisplay:
     """Progress of a study. Its methods are called from several threads.
 
@@ -47,7 +55,7 @@ class StudyDisplay:
         self.num_waiting = Counter(map(_kind, waiting))
         self._lock = threading.RLock()
         self.is_live = console.is_terminal and not console.is_dumb_terminal
-        self.bars = Progress(
+        self.bars = _Bars(
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[device]}"),
             BarColumn(16),
@@ -63,7 +71,9 @@ class StudyDisplay:
         )
 
     def __enter__(self) -> "StudyDisplay":
-        self.bars.start()
+        if self.is_live:
+            with suppress(OSError, SystemExit):
+                self.bars.start()
         return self
 
     def __exit__(
@@ -72,7 +82,9 @@ class StudyDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.bars.stop()
+        if self.is_live:
+            with suppress(OSError, SystemExit):
+                self.bars.stop()
 
     def started(self, run: Run, device: str) -> None:
         with self._lock:
@@ -145,7 +157,11 @@ class StudyDisplay:
             speed = speeds.get(_kind(run))
             return run.num_steps / speed if speed else overall
 
-        parts = [(1, _seconds_left(task) or expected(task.fields["run"])) for task in active]
+        parts = [(1, _seconds_left(task)) for task in active]
+        parts = [
+            (1, expected(task.fields["run"]) if left is None else left)
+            for task, (_, left) in zip(active, parts, strict=True)
+        ]
         parts += [
             (num, expected(self.kinds[kind])) for kind, num in self.num_waiting.items() if num
         ]

@@ -125,9 +125,9 @@ def execute(
                     ended[run.id] = Outcome(run, "not started", reason)
                     graph.ended(ended[run.id])
                     continue
-                display.started(run, device)
                 outcome = Outcome(run, "failed", "the worker thread ended")
                 try:
+                    display.started(run, device)
                     outcome = _attempts(run, worker, display, stop)
                 except Exception as error:  # the other runs go on
                     worker.close()

@@ -22,6 +22,7 @@ import torch
 from boss.errors import InputError
 from boss.results.read import Store
 from boss.results.write import write_atomically
+from boss.study.catalog import ALGORITHMS
 from boss.study.run import Run
 from boss.training import checkpoint
 from boss.training.loop import train
@@ -142,6 +143,7 @@ def train_run(
             "data": dataset.fingerprint,
             "labeled images": [list(labels.indices), list(labels.labels)],
             "kind of device": device.type,
+            "set of options": {**ALGORITHMS[run.algorithm].options, **run.options},
         }
         resumed_at = 0
         if (saved := _saved(run, basis, folder)) is not None:
@@ -206,6 +208,9 @@ def _saved(run: Run, basis: dict[str, Any], folder: Path) -> dict[str, Any] | No
     """
     saved = checkpoint.load(folder / "checkpoint.pt")
     before = None if saved is None else saved.get("basis")
+    if isinstance(before, dict):  # checkpoints from before had no options
+        facts = ALGORITHMS[run.algorithm]
+        before.setdefault("set of options", {**facts.options, **facts.before, **run.options})
     if saved is None or not isinstance(before, dict) or before.keys() != basis.keys():
         return None
     if before["run_id"] != run.id:

@@ -223,7 +223,8 @@ def test_every_algorithm_has_a_row_here():
     assert CASES.keys() == ALGORITHMS.keys()
     for name, case in CASES.items():
         assert case.changes.keys() == hyperparameters(name).keys()
-        assert len(case.learned) == len(build(name, {}).views)
+        views = build(name, {}).views
+        assert len(case.learned) == len(views), f"{name}: one entry of `learned` for each view"
 
 
 def test_the_catalog_says_what_the_classes_say():

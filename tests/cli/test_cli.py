@@ -266,7 +266,7 @@ def test_run_report_and_run_again(smoke):
     assert {path.suffix for path in files} == {".csv", ".md", ".tex", ".png", ".pdf"}
     num_figures = sum(path.suffix in (".png", ".pdf") for path in files)
     num_tables = len(files) - num_figures - 1
-    counts = f"{num_tables} files of tables, {num_figures} of figures"
+    counts = f"{num_tables} table files, {num_figures} figure files"
     assert line == f"oneshot_digits: {report / 'report.md'} ({counts})"
 
 
@@ -279,8 +279,10 @@ def test_both_spellings_of_the_command_are_one():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("until", ["mine: 2 runs", "[1/2 finished"])
-def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path, until):
+@pytest.mark.parametrize("color", ["", "1"], ids=["plain", "live"])
+@pytest.mark.parametrize("until", ["mine: 2 runs", "finished after"])
+def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path, until, color, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", color)  # as many CI systems do: bars are drawn then
     study_file(tmp_path)
     process = start_command("run", "mine.py", "--workers", "1", cwd=tmp_path)
     assert process.stdout is not None
@@ -344,8 +346,12 @@ def test_a_report_of_everything_includes_ones_own_studies(tmp_path):
     _, err = command("report", "mine.py", cwd=tmp_path, code=2)
     assert "`boss-study run mine.py` first" in err
     command("run", "mine.py", cwd=tmp_path)
+    (tmp_path / "results/refused/runs").mkdir(parents=True)  # of a study without a finished run
     out, _ = command("report", cwd=tmp_path)
     assert "mine: results/mine/report/report.md" in out
+    assert "refused" not in out
+    page = (tmp_path / "results/mine/report/report.md").read_text()
+    assert "Reproduces: nothing" in page  # as its file says, which `report` was not given
 
 
 def test_only_runs_what_it_names(tmp_path):

@@ -64,7 +64,7 @@ def test_the_example_study_is_a_study(name, tmp_path):
 def test_the_example_of_reading_results_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for name in ("README.md", "docs/getting-started.md"):
-        [text] = [block for block in blocks(ROOT / name, "python") if "read_parquet" in block]
+        [text] = [block for block in blocks(ROOT / name, "python") if "read_results" in block]
         exec(compile(text, name, "exec"), {})
         assert "fixmatch:0@10" in capsys.readouterr().out
 
@@ -110,7 +110,9 @@ def test_the_example_of_a_new_algorithm_stands_in_its_files():
 
 
 def test_nothing_is_left_to_fill_in():
-    code = [path for name in ("boss", "analysis", "studies") for path in (ROOT / name).rglob("*.py")]
+    code = [
+        path for name in ("boss", "analysis", "studies") for path in (ROOT / name).rglob("*.py")
+    ]
     for page in [*PAGES, ROOT / "results" / "README.md", *code]:
         assert not re.search(r"\b(TODO|FIXME|XXX)\b", page.read_text()), page
 

@@ -14,8 +14,6 @@ from boss.models.base import initialize_linear
 from boss.models.wide_resnet import Block, Conv, NormActivate, WideResNet
 from boss.seeds import stream
 
-# A small member of each family. A new network is a row here.
-
 
 def build(name="wrn-28-2", channels=3, num_classes=10, norm_momentum=0.001, seed=0):
     return models.build(

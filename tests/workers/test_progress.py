@@ -52,6 +52,15 @@ def test_the_time_left_by_hand(clock):
     assert display.seconds_left() == 2 * 15 + 2 * 12
 
 
+def test_a_run_that_writes_its_rows_has_no_time_left(clock):
+    display = make(LONG[:1], clock)
+    display.started(LONG[0], "cpu")
+    display.progressed(LONG[0], {"step": 0, "accuracy": None, "resumed_at": 0})
+    clock[0] += 12
+    display.progressed(LONG[0], {"step": 120, "accuracy": 0.5})
+    assert display.seconds_left() == 0
+
+
 def test_the_time_left_counts_workers_but_no_more_than_runs(clock):
     display = make(SHORT, clock, num_workers=2)
     finish(display, SHORT[0], clock, 10)

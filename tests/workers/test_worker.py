@@ -15,7 +15,7 @@ from boss import data
 from boss.algorithms import hyperparameters
 from boss.data.label_sets import resolve
 from boss.errors import InputError
-from boss.results.read import Store
+from boss.results.read import Store, refuse_other_options
 from boss.training import checkpoint
 from boss.workers.build import check
 from boss.workers.process import in_child
@@ -229,6 +229,7 @@ def interrupted(run, place):
 
 @pytest.mark.parametrize(("name", "other"), [
     ("data", "0" * 64), ("labeled images", [[1], [1]]), ("kind of device", "cuda"),
+    ("set of options", {"threshold": 0.5}),
 ])  # fmt: skip
 def test_a_checkpoint_of_something_else_is_refused(place, name, other):
     path = interrupted(LONG, place)
@@ -236,6 +237,27 @@ def test_a_checkpoint_of_something_else_is_refused(place, name, other):
     checkpoint.save(path, saved | {"basis": saved["basis"] | {name: other}})
     with pytest.raises(InputError, match=f"was made with another {name}"):
         train_run(LONG, place)
+
+
+def test_a_checkpoint_from_before_a_default_changed_is_refused(place):
+    """Pseudo-Label had no option `mask` then, and the rule of mask="example"."""
+    run = dataclasses.replace(LONG, algorithm="pseudo_label", options={}, unlabeled_ratio=1)
+    path = interrupted(run, place)
+    saved = checkpoint.load(path)
+    del saved["basis"]["set of options"]
+    checkpoint.save(path, saved)
+    with pytest.raises(InputError, match="was made with another set of options"):
+        train_run(run, place)
+
+
+def test_a_run_finished_before_a_default_changed_is_not_taken_for_this_one(place, tmp_path):
+    run = dataclasses.replace(RUN, algorithm="pseudo_label", options={}, unlabeled_ratio=1)
+    train_run(run, place)
+    rows = Store(place.results, place.study).read("runs")
+    refuse_other_options(tmp_path, [run], rows)
+    old = rows.assign(options=rows["options"].str.replace('"batch"', '"example"'))
+    with pytest.raises(InputError, match=r"trained with mask=example, which is not the default"):
+        refuse_other_options(tmp_path, [run], old)
 
 
 @pytest.mark.parametrize("content", [{}, {"basis": {}}, {"basis": None, "training": 3}, "empty"])
