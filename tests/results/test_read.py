@@ -31,28 +31,28 @@ VALUES = {pa.string(): "x", pa.int64(): 1, pa.int32(): 1, pa.int16(): 1, pa.floa
           pa.float32(): 0.5, pa.bool_(): False, pa.list_(pa.int64()): [1, 2]}  # fmt: skip
 
 
-def row(table, **values):
+def a_row(table, **values):
     """A row with some value in every column that a part must have."""
     schema = TABLES[table]
     return {name: VALUES[schema.field(name).type] for name in REQUIRED[table]} | values
 
 
 def run_row(run_id, accuracy=0.5):
-    return row("runs", run_id=run_id, study="s", options="{}", last_accuracy=accuracy)
+    return a_row("runs", run_id=run_id, study="s", options="{}", last_accuracy=accuracy)
 
 
 def write(store, run_id, accuracy=0.5):
     evaluations = [
-        row("evaluations", step=i, network="teacher", test_accuracy=accuracy) for i in (1, 2)
+        a_row("evaluations", step=i, network="teacher", test_accuracy=accuracy) for i in (1, 2)
     ]
-    classes = [row("class_evaluations", step=2, class_index=k, network="teacher") for k in (0, 1)]
+    classes = [a_row("class_evaluations", step=2, class_index=k, network="teacher") for k in (0, 1)]
     store.write(
         run_row(run_id, accuracy),
         evaluations=evaluations,
         class_evaluations=classes,
-        labeled_images=[row("labeled_images", position=0, image=b"x")],
-        predictions=[row("predictions", network="last")],
-        augmentation_rates=[row("augmentation_rates", operation="blur")],
+        labeled_images=[a_row("labeled_images", position=0, image=b"x")],
+        predictions=[a_row("predictions", network="last")],
+        augmentation_rates=[a_row("augmentation_rates", operation="blur")],
     )
 
 
@@ -93,7 +93,7 @@ def test_runs_from_before_self_training_are_read(tmp_path):
 
 def test_what_was_measured_is_stored_and_may_be_left_out(tmp_path):
     store = Store(tmp_path, "s")
-    tables = {t: [row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    tables = {t: [a_row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
     measured = dict(zip(MEASURED, (1.5, "compiled+eager", 2**33 + 1), strict=True))
     store.write(run_row("a") | measured, **tables)
     store.write(run_row("b"), **tables)
@@ -106,7 +106,7 @@ def test_what_was_measured_is_stored_and_may_be_left_out(tmp_path):
 def test_options_that_came_later_are_filled_in(tmp_path):
     """So that older and newer runs of one setting are one group."""
     store = Store(tmp_path, "s")
-    tables = {t: [row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    tables = {t: [a_row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
     for name, options in (("a", '{"threshold": 0.9}'), ("b", '{"labels": "soft"}')):
         row = run_row(name) | {"algorithm": "fixmatch", "options": options}
         store.write(row, **tables)
@@ -119,7 +119,7 @@ def test_options_that_came_later_are_filled_in(tmp_path):
 
 def test_a_run_without_rows_of_a_sparse_table_has_no_part_of_it(tmp_path):
     store = Store(tmp_path, "s")
-    tables = {t: [row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
+    tables = {t: [a_row(t)] for t in TABLES if t not in ("runs", *SPARSE_TABLES)}
     store.write(run_row("a"), **tables)
     store.write(run_row("b"), **tables, augmentation_rates=[])
     assert store.has_parts("a") and store.has_parts("b")
@@ -135,7 +135,7 @@ def test_frames_are_written_as_rows_are(tmp_path):
     store = Store(tmp_path, "s")
     rows = [{"network": "last", "image_index": i, "guess": i % 3, "doubt": i / 7} for i in range(5)]
     for name, content in (("a", rows), ("b", pd.DataFrame(rows))):
-        others = {t: [row(t)] for t in TABLES if t not in ("runs", "predictions")}
+        others = {t: [a_row(t)] for t in TABLES if t not in ("runs", "predictions")}
         store.write(run_row(name), predictions=content, **others)
     one, other = (store.read("predictions", [n]).drop(columns="run_id") for n in "ab")
     pd.testing.assert_frame_equal(one, other)
@@ -259,15 +259,15 @@ def test_a_run_in_its_own_part_and_in_a_compacted_one_is_counted_once(tmp_path):
 @pytest.mark.parametrize("is_compacted", [False, True])
 def test_a_selection_of_rows_and_columns_equals_that_of_the_whole_table(tmp_path, is_compacted):
     store = Store(tmp_path, "s")
-    tables = {t: [row(t)] for t in TABLES if t not in ("runs", "evaluations", *SPARSE_TABLES)}
+    tables = {t: [a_row(t)] for t in TABLES if t not in ("runs", "evaluations", *SPARSE_TABLES)}
     for number, run_id in enumerate("cab"):
         rows = [
-            row("evaluations", step=step, network=network, test_accuracy=number + step / 10)
+            a_row("evaluations", step=step, network=network, test_accuracy=number + step / 10)
             for step in range(1, 3 + number)
             for network in ("teacher", "student")
         ]
         store.write(run_row(run_id), **tables, evaluations=rows[: len(rows) - (number == 2)])
-    store.write(run_row("d"), **tables, evaluations=[row("evaluations", network="student")])
+    store.write(run_row("d"), **tables, evaluations=[a_row("evaluations", network="student")])
     if is_compacted:
         folder = tmp_path / "s" / "evaluations"
         parts = [pq.read_table(path, partitioning=None) for path in sorted(folder.iterdir())]
