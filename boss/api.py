@@ -194,7 +194,7 @@ def read_results(
     from boss.results.schema import TABLES
 
     choose(table, TABLES, what="table of results")
-    return Store(results, study).read(table)
+    return Store(Path(results), study).read(table)
 
 
 def _check(runs: list[Run], where: "Runtime") -> Any:
