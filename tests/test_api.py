@@ -48,13 +48,16 @@ def test_a_study_is_run_and_read(tmp_path: Path) -> None:
 def test_ctrl_c_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
     process = start(tmp_path, steps=100_000)
     state = tmp_path / "results/mine/state"
-    deadline = time.monotonic() + 60
-    while not [*state.glob("*/lock")]:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(3)  # it trains
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not [*state.glob("*/lock")]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(3)  # it trains
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0 and "KeyboardInterrupt" in err
     assert len([*state.glob("*/checkpoint.pt")]) == 1  # the second was not started
 

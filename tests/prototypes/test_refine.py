@@ -18,6 +18,7 @@ from boss.results.read import Store
 from boss.workers.runtime import Runtime
 from boss.workers.worker import train_run
 from tests.conftest import ROOT
+from tests.results.test_read import a_row
 from tests.training.test_loop import RUN
 
 NAMES = ("ant", "bee", "cat")
@@ -47,11 +48,11 @@ def add_run(store, label_set, repeat, guesses, accuracies, *, labels=(0, 1, 2), 
         for k in range(3)
     ]  # fmt: skip
     store.write(
-        run,
-        evaluations=[{"step": 9, "network": "teacher"}],
+        a_row("runs", **run),
+        evaluations=[a_row("evaluations", step=9, network="teacher")],
         class_evaluations=classes,
         labeled_images=[
-            {"position": i, "image_index": start + i, "label": label, "is_pick": False}
+            a_row("labeled_images", position=i, image_index=start + i, label=label, is_pick=False)
             for i, label in enumerate(labels)
         ],
         predictions=[
