@@ -141,7 +141,7 @@ class Merged:
 def _merge(target: Store, stores: list[Store], budget: str | None) -> tuple[Merged, list[str]]:
     """All that is refused is refused here, before anything is written."""
     finished = {store: _finished(store) for store in [target, *stores]}
-    _refuse_losses(target, finished[target])
+    _refuse_losses(target, finished[target], set().union(*finished.values()))
     runs, origin = dict(finished[target]), dict.fromkeys(finished[target], target)
     candidates: dict[str, list[tuple[str, int, Store]]] = {}
     for number, store in enumerate(stores):
@@ -211,8 +211,13 @@ def _name(row: Row) -> str:
     return f"{row['algorithm']} {row['label_set']} #{row['repeat']} ({row['run_id']})"
 
 
-def _refuse_losses(target: Store, finished: Mapping[str, Row]) -> None:
-    """A damaged or missing file of the target is restored by a person, not written over."""
+def _refuse_losses(target: Store, finished: Mapping[str, Row], everywhere: set[str]) -> None:
+    """A damaged or missing file of the target is restored by a person, not written over.
+
+    Args:
+        finished: the runs of the target.
+        everywhere: ids of the runs of target and sources.
+    """
     for path, reason in target.unreadable.items():
         raise InputError(
             f"cannot read {path} ({reason}): restore it, or remove it and publish sources that"
@@ -225,7 +230,8 @@ def _refuse_losses(target: Store, finished: Mapping[str, Row]) -> None:
             f"{target.folder / 'runs' / FILE} names {len(lost)} runs whose rows are missing in"
             " other tables: restore the files there, or publish sources that have them"
         )
-    if not named["runs"] and set().union(*named.values()) - finished.keys():
+    # What a crash has left is there once more in the sources.
+    if not named["runs"] and set().union(*named.values()) - everywhere:
         raise InputError(
             f"{target.folder} has tables but no runs/{FILE}: restore it, or remove the others"
         )
