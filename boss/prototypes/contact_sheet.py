@@ -170,7 +170,7 @@ def _about(row: Row, num_ranks: int) -> str:
     uncovered = ", ".join(map(_one_line, row.uncovered)) or "none"
     groups = row.groups_are or ("classes" if row.consulted_labels else "clusters")
     text = (
-        f"labels consulted: {'yes' if row.consulted_labels else 'no'}; uncovered classes:"
+        f"training labels used: {'yes' if row.consulted_labels else 'no'}; uncovered classes:"
         f" {uncovered}. {len(row.groups)} {groups}"
     )
     if num_ranks > 1:

@@ -170,7 +170,7 @@ def describe(chosen: Selection, class_names: Sequence[str]) -> str:
     selected = ", ".join(f"{name}: {counts[k]}" for k, name in enumerate(class_names) if counts[k])
     uncovered = ", ".join(class_names[k] for k in chosen.uncovered)
     return (
-        f"{chosen.method}, labels consulted: {'yes' if chosen.consulted_labels else 'no'};"
+        f"{chosen.method}, training labels used: {'yes' if chosen.consulted_labels else 'no'};"
         f" selected images per class: {'1 each' if set(counts.values()) == {1} else selected};"
         f" uncovered classes: {uncovered or 'none'}"
     )
