@@ -261,11 +261,13 @@ def test_a_line_on_a_selection() -> None:
     x = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
     found = select(x, np.array([1, 1, 1, 1]), 2, "k-medoids")
     assert describe(found, ("cat", "dog")) == (
-        "k-medoids, training labels used: no; selected images per class: dog: 2; uncovered classes: cat"
+        "k-medoids, training labels used: no; selected images per class: dog: 2;"
+        " uncovered classes: cat"
     )
     found = select(x, np.array([1, 1, 0, 0]), 2, "random")
     assert describe(found, ("cat", "dog")) == (
-        "random, training labels used: yes; selected images per class: 1 each; uncovered classes: none"
+        "random, training labels used: yes; selected images per class: 1 each;"
+        " uncovered classes: none"
     )
 
 
