@@ -8,11 +8,12 @@ import torch
 
 from boss.errors import InputError
 from boss.models.base import Network
+from boss.models.fast_cnn import FastCNN
 from boss.models.wide_resnet import WideResNet
 
-__all__ = ["NETWORKS", "Network", "WideResNet", "build", "check"]
+__all__ = ["NETWORKS", "FastCNN", "Network", "WideResNet", "build", "check"]
 
-NETWORKS: tuple[type[Network], ...] = (WideResNet,)
+NETWORKS: tuple[type[Network], ...] = (WideResNet, FastCNN)
 
 
 def check(name: str) -> None:

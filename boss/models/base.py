@@ -6,6 +6,7 @@ Dimensions: N images, C channels, H x W pixels, F features, K classes.
 import abc
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +27,15 @@ class Network(nn.Module, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def parse(cls, name: str) -> Mapping[str, int] | None:
+    def parse(cls, name: str) -> Mapping[str, Any] | None:
         """The numbers that a name stands for, as arguments of __init__; None for other names."""
+
+    def prepare(self, images: Tensor) -> None:
+        """Set what depends on the unlabeled images, before the first step. Most networks need none.
+
+        Args:
+            images: some of the unlabeled images of the run, in [-1, 1] (n, C, H, W).
+        """
 
     @abc.abstractmethod
     def features(self, images: Tensor) -> Tensor:

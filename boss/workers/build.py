@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from boss import algorithms, data, models, self_training
 from boss.algorithms import Algorithm, Sizes
-from boss.augment import Views, check_size
+from boss.augment import Views, check_size, to_float
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
 from boss.results.read import Store
@@ -19,6 +21,8 @@ from boss.study.run import Run
 from boss.training.config import TrainConfig
 from boss.training.state import Training, TrainingData, UnlabeledImages, start
 from boss.workers.runtime import Runtime
+
+NUM_PREPARING = 1024  # unlabeled images that a network may be prepared by
 
 
 class Workbench:
@@ -123,8 +127,7 @@ def training_data(
     held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
     images, truth = dataset.train.images, dataset.train.labels
     if run.num_validation:  # otherwise no copy is made: SVHN has 2 GB of images
-        pool = torch.ones(len(dataset.train), dtype=torch.bool)
-        pool[torch.as_tensor(held_out, dtype=torch.int64)] = False
+        pool = torch.as_tensor(pool_indices(run, dataset))
         images, truth = images[pool], truth[pool]
     if dataset.unlabeled is not None:
         unknown = torch.full((len(dataset.unlabeled),), -1)
@@ -148,6 +151,12 @@ def training_data(
         test=test.to(device),
         validation=None if validation is None else validation.to(device),
     )
+
+
+def pool_indices(run: Run, dataset: data.Dataset) -> NDArray[np.int64]:
+    """The unlabeled images among the training images: all but those held out, in order."""
+    held_out = validation_indices(dataset.train.labels.numpy(), run.num_validation)
+    return np.setdiff1d(np.arange(len(dataset.train)), held_out)
 
 
 def _algorithm(run: Run) -> Algorithm:
@@ -187,6 +196,9 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
         norm_momentum=run.norm_momentum,
         generator=stream(*run.stream_key, "initialization"),
     )
+    sample = pool_indices(run, dataset)
+    sample = sample[:: max(1, len(sample) // NUM_PREPARING)][:NUM_PREPARING]
+    student.prepare(to_float(dataset.train.images[torch.as_tensor(sample)]))
     sizes = Sizes(
         num_classes=dataset.train.num_classes,
         num_features=student.num_features,

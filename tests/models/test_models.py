@@ -8,11 +8,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from boss import models
+from boss.augment import to_float
 from boss.errors import InputError
 from boss.models import NETWORKS, Network
 from boss.models.base import initialize_linear
+from boss.models.fast_cnn import FastCNN
 from boss.models.wide_resnet import Block, Conv, NormActivate, WideResNet
 from boss.seeds import stream
+from boss.training.state import make_teacher
 
 
 def build(name="wrn-28-2", channels=3, num_classes=10, norm_momentum=0.001, seed=0):
@@ -48,6 +51,60 @@ class Tiny(Network):
 
     def forward(self, images):
         return self.classify(self.features(images))
+
+
+# FastCNN ---------------------------------------------------------------------------------------
+
+
+def test_fast_cnn_by_hand():
+    """Parameters of fast-32-64 on 3 channels: 24 shifts; stages without biases; batch norms."""
+    network = build("fast-32-64")
+    stages = 9 * (24 * 32 + 32 * 32) + 9 * (32 * 64 + 64 * 64)
+    norms = 2 * 2 * 32 + 2 * 2 * 64
+    expected = 24 + stages + norms + 64 * 10 + 10
+    assert sum(p.numel() for p in network.parameters()) == expected
+    assert network.num_features == 64
+    # 32 pixels: 31 after whitening, 15, 7.
+    shapes = []
+    network.stages.register_forward_hook(lambda module, x, y: shapes.append((x[0].shape, y.shape)))
+    network(torch.zeros(2, 3, 32, 32))
+    assert shapes == [((2, 24, 31, 31), (2, 64, 7, 7))]
+
+
+@pytest.mark.parametrize(
+    "name", ["fast", "fast-", "fast-0", "fast-8-", "fast-8-8-8-8-8-8", "fast-08"]
+)
+def test_names_that_are_no_fast_cnn(name):
+    assert FastCNN.parse(name) is None
+
+
+def test_whitening_by_a_plain_loop(cifar10):
+    """Each direction of the 2 x 2 patches gets variance v / (v + eps), and none correlate."""
+    network = build("fast-8-8")
+    images = to_float(cifar10.train.images[:64])
+    network.prepare(images)
+    patches = [
+        image[:, i : i + 2, j : j + 2].reshape(-1).double()
+        for image in images
+        for i in range(31)
+        for j in range(31)
+    ]
+    patches = torch.stack(patches)  # (n, 12)
+    whitened = patches @ network.whitening[:12].reshape(12, 12).T.double()
+    second = whitened.T @ whitened / len(whitened)
+    variances = torch.linalg.eigvalsh(patches.T @ patches / len(patches)).flip(0)
+    expected = torch.diag(variances / (variances + 5e-4))
+    torch.testing.assert_close(second, expected, atol=1e-4, rtol=1e-4)
+    assert torch.equal(network.whitening[12:], -network.whitening[:12])
+
+
+def test_whitening_is_kept_in_checkpoints_and_by_teachers(cifar10):
+    network = build("fast-8-8")
+    network.prepare(to_float(cifar10.train.images[:8]))
+    other = build("fast-8-8", seed=1)
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other.whitening, network.whitening)
+    assert make_teacher(network).whitening is network.whitening
 
 
 # The contract ---------------------------------------------------------------------------------
