@@ -7,7 +7,7 @@ import itertools
 import math
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 
 from ..statistics import LEVEL, NO_INTERVAL, Floats, Interval
 

@@ -123,7 +123,7 @@ def _labels(path: Path) -> NDArray[np.int64]:
 
 def _array(path: Path, name: str) -> NDArray[Any]:
     """One array of a MATLAB file."""
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     with reading(path):
         arrays = loadmat(path, appendmat=False, variable_names=[name])
