@@ -97,16 +97,16 @@ class SmallCNN(Network):
         self.num_features = width
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.norm = nn.BatchNorm2d(width, momentum=norm_momentum)
-        self.linear = nn.Linear(width, num_classes)
+        self.classify = nn.Linear(width, num_classes)
         nn.init.normal_(self.conv.weight, std=0.1, generator=generator)
         nn.init.zeros_(self.conv.bias)
-        initialize_linear(self.linear, generator)
+        initialize_linear(self.classify, generator)
 
     def features(self, images: Tensor) -> Tensor:
         return self.norm(self.conv(images)).relu().mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.linear(self.features(images))
+        return self.classify(self.features(images))
 ''',
     "boss/data/stripes.py": '''
 """Stripes in two directions, drawn with noise."""

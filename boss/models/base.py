@@ -24,6 +24,7 @@ class Network(nn.Module, abc.ABC):
     example: str  # a small one: "wrn-7-1"
     summary: str  # one line: what it is, and which of its names to choose
     num_features: int  # F
+    classify: nn.Linear  # the last layer: features (N, F) -> (N, K)
 
     @classmethod
     @abc.abstractmethod

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from boss.models.base import Network, initialize_linear
 
 EPSILON = 5e-4  # added to the variance of each whitened direction; pixels lie in [-1, 1]
-SCALE = 1 / 9  # of the logits at the start, as in airbench
+SCALE = 1 / 9  # of what the classifier sees, as in airbench: logits start near 0
 
 
 @final
@@ -88,13 +88,13 @@ class FastCNN(Network):
         self._initialize(generator)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> (N, F), the global maxima before the classifier."""
+        """(N, C, H, W) in [-1, 1] -> (N, F), the global maxima, scaled, before the classifier."""
         whitened = F.gelu(F.conv2d(images, self.whitening, self.shift))  # (N, 8 C, H - 1, W - 1)
-        return self.stages(whitened).amax(dim=(2, 3))  # type: ignore[no-any-return]
+        return self.stages(whitened).amax(dim=(2, 3)) * SCALE  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> logits (N, K)."""
-        return self.classify(self.features(images)) * SCALE  # type: ignore[no-any-return]
+        return self.classify(self.features(images))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def prepare(self, images: Tensor) -> None:

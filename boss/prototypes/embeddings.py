@@ -193,10 +193,10 @@ def _compute(
             if form.name == "teacher":
                 teacher = _load_teacher(Path(form.argument), dataset)
                 network = simclr.to_device(teacher, torch.device(device))
-                extract, batch_size = _wide_resnet_features(network), 500
+                extract, batch_size = _network_features(network), 500
             elif form.name == "simclr":
                 network = _simclr_encoder(form, dataset, cache, seed, device, progress)
-                extract, batch_size = _wide_resnet_features(network), 500
+                extract, batch_size = _network_features(network), 500
             else:
                 extract, batch_size = pretrained.feature_extractor(form.argument, device), 100
             computed = _extract(extract, sets, batch_size, device, progress)
@@ -259,8 +259,9 @@ def _load_teacher(path: Path, dataset: Dataset) -> Network:
     try:
         state = content["teacher"] if "teacher" in content else content["training"]["teacher"]
         name = content["run"]["network"]
-        takes, gives = state["stem.weight"].shape[1], len(state["classify.weight"])
-    except (TypeError, KeyError, AttributeError, IndexError) as error:
+        [kernels, *_] = [tensor for tensor in state.values() if tensor.ndim == 4]
+        takes, gives = kernels.shape[1], len(state["classify.weight"])
+    except (TypeError, KeyError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{path} is no network file of this package, or is damaged") from error
     channels = dataset.train.images.shape[1]
     if (takes, gives) != (channels, dataset.num_classes):
@@ -282,7 +283,7 @@ def _load_teacher(path: Path, dataset: Dataset) -> Network:
     return network
 
 
-def _wide_resnet_features(network: Network) -> Callable[[Tensor], Tensor]:
+def _network_features(network: Network) -> Callable[[Tensor], Tensor]:
     network.eval()
     return lambda images: network.features(to_float(images))
 

@@ -30,7 +30,7 @@ from boss import models
 from boss.augment import RandAugment, Weak, to_float
 from boss.errors import InputError
 from boss.losses import at_least_single, cross_entropy
-from boss.models import Network, WideResNet
+from boss.models import Network
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.state import NonFiniteLossError
@@ -44,7 +44,7 @@ SMALL = 16  # pixels; the encoder and budget of images below are made for a CPU
 class SimCLRConfig:
     """Everything that determines the encoder, except the images and the seed."""
 
-    network: str  # "wrn-DEPTH-WIDTH"
+    network: str  # of boss.models.NETWORKS
     num_steps: int
     batch_size: int  # images per step (B); two views of each
     learning_rate: float  # its peak
@@ -115,7 +115,7 @@ class Training:
     ) -> None:
         generator = stream("simclr", seed, "initialization")
         encoder = build_encoder(config, channels, generator)
-        width = encoder.classify.in_features
+        width = encoder.num_features
         hidden, outputs = nn.Linear(width, width), nn.Linear(width, config.num_outputs)
         for layer in (hidden, outputs):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
@@ -170,17 +170,15 @@ class Training:
         return loss
 
 
-def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generator) -> WideResNet:
+def build_encoder(config: SimCLRConfig, channels: int, generator: torch.Generator) -> Network:
     """The network whose `features` are the embedding. Its classifier, of one class, is not used."""
-    encoder = models.build(
+    return models.build(
         config.network,
         channels=channels,
         num_classes=1,
         norm_momentum=config.norm_momentum,
         generator=generator,
     )
-    assert isinstance(encoder, WideResNet)  # its classifier is left out of training
-    return encoder
 
 
 def to_device(encoder: Network, device: torch.device) -> Network:

@@ -462,6 +462,7 @@ def test_a_study_of_many_algorithms(tmp_path: Path, drawn: dict[str, Figure]) ->
         assert text in page
 
 
+@pytest.mark.slow
 def test_a_study_of_many_settings(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     fields: list[dict[str, object]] = [
         {"momentum": momentum, "nesterov": nesterov}
@@ -526,6 +527,7 @@ SECTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_study_of_boss(tmp_path: Path, drawn: dict[str, Figure]) -> None:
     carlini = [f"carlini:{i}" for i in range(8)]
     selected = [f"select:cifar10-kmeans-patches-class-centroid{end}" for end in ("", "-r2")]

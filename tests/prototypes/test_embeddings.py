@@ -447,19 +447,21 @@ def make_network(channels=1, num_classes=10, network="wrn-7-1"):
     return teacher.eval()
 
 
-def save_network(path, network, **changes):
-    run = RUN.as_dict() | {"a field of later versions": 1}
+def save_network(path, network, *, name="wrn-7-1", **changes):
+    run = RUN.as_dict() | {"a field of later versions": 1, "network": name}
     content = {"run": run, "teacher": network.state_dict()} | changes
     checkpoint.save(path, {key: value for key, value in content.items() if value is not None})
     return f"teacher:{path}"
 
 
-def test_teacher_features_are_those_before_the_classifier(small, tmp_path):
-    teacher = make_network()
-    spec = save_network(tmp_path / "network.pt", teacher)
+@pytest.mark.parametrize("name", [network.example for network in models.NETWORKS])
+def test_teacher_features_are_those_before_the_classifier(small, tmp_path, name):
+    teacher = make_network(network=name)
+    teacher.prepare(to_float(small.train.images))
+    spec = save_network(tmp_path / "network.pt", teacher, name=name)
     training = {"student": {}, "teacher": teacher.state_dict(), "step": 3}
     half_done = save_network(
-        tmp_path / "checkpoint.pt", teacher, teacher=None, basis={}, training=training
+        tmp_path / "checkpoint.pt", teacher, name=name, teacher=None, basis={}, training=training
     )
     check(spec, small)
     features = embed(spec, small, parts=("train", "test"))
