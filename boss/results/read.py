@@ -261,7 +261,7 @@ def refuse_other_options(folder: Path, runs: Iterable[Run], rows: pd.DataFrame) 
     stored = dict(zip(rows["run_id"], rows["options"], strict=True))
     for run in runs:
         if run.id in stored and run.algorithm in ALGORITHMS:
-            now = {**ALGORITHMS[run.algorithm].options, **run.options}
+            now = ALGORITHMS[run.algorithm].complete(run.options)
             before = json.loads(stored[run.id])
             if other := [f"{k}={v}" for k, v in before.items() if k in now and now[k] != v]:
                 raise InputError(
@@ -347,4 +347,4 @@ def _completed(algorithm: str | None, text: str | None) -> str | None:
     facts = ALGORITHMS.get(algorithm or "")
     if facts is None or text is None:
         return text
-    return json.dumps({**facts.options, **facts.before, **json.loads(text)}, sort_keys=True)
+    return json.dumps(facts.complete_stored(json.loads(text)), sort_keys=True)

@@ -26,6 +26,14 @@ class Facts:
     # Of hyperparameters that came later: what runs from before had, where it is not the default.
     before: Mapping[str, Any]
 
+    def complete(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options of a run that gives these."""
+        return {**self.options, **options}
+
+    def complete_stored(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for a run of any version, which had all options that there were."""
+        return {**self.options, **self.before, **options}
+
 
 def read(path: Path) -> Facts:
     """The facts of the one class with a title in this file.

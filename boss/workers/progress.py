@@ -157,11 +157,10 @@ class StudyDisplay:
             speed = speeds.get(_kind(run))
             return run.num_steps / speed if speed else overall
 
-        parts = [(1, _seconds_left(task)) for task in active]
-        parts = [
-            (1, expected(task.fields["run"]) if left is None else left)
-            for task, (_, left) in zip(active, parts, strict=True)
-        ]
+        parts = []
+        for task in active:
+            left = _seconds_left(task)
+            parts.append((1, expected(task.fields["run"]) if left is None else left))
         parts += [
             (num, expected(self.kinds[kind])) for kind, num in self.num_waiting.items() if num
         ]

@@ -143,7 +143,7 @@ def train_run(
             "data": dataset.fingerprint,
             "labeled images": [list(labels.indices), list(labels.labels)],
             "kind of device": device.type,
-            "set of options": {**ALGORITHMS[run.algorithm].options, **run.options},
+            "set of options": ALGORITHMS[run.algorithm].complete(run.options),
         }
         resumed_at = 0
         if (saved := _saved(run, basis, folder)) is not None:
@@ -209,8 +209,8 @@ def _saved(run: Run, basis: dict[str, Any], folder: Path) -> dict[str, Any] | No
     saved = checkpoint.load(folder / "checkpoint.pt")
     before = None if saved is None else saved.get("basis")
     if isinstance(before, dict):  # checkpoints from before had no options
-        facts = ALGORITHMS[run.algorithm]
-        before.setdefault("set of options", {**facts.options, **facts.before, **run.options})
+        options = ALGORITHMS[run.algorithm].complete_stored(run.options)
+        before.setdefault("set of options", options)
     if saved is None or not isinstance(before, dict) or before.keys() != basis.keys():
         return None
     if before["run_id"] != run.id:
