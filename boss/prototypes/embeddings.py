@@ -37,10 +37,12 @@ from boss.units import duration, num_cores
 FORMS = {
     "kmeans-patches": "kmeans-patches[:CENTROIDS]",
     "teacher": "teacher:FILE",
-    "simclr": "simclr[:STEPS]",
+    "simclr": "simclr[:STEPS][@NETWORK]",
     "torchvision": "torchvision:NAME",
 }
 FORMAT = 1  # of the cache: increase it whenever the values of an embedding change
+
+WAITING_SECONDS = 5.0  # between two lines that say so
 
 Part = Literal["train", "test"]
 Features = NDArray[np.float32]  # (N, F)
@@ -62,7 +64,7 @@ def embed(
     kmeans-patches[:CENTROIDS]  k-means on image patches (`boss.prototypes.patches`): a minute or
                                 two on a CPU, needs no files; F = 4 * CENTROIDS (default: 400)
     teacher:FILE                features before the classifier of the teacher in a checkpoint
-    simclr[:STEPS]              features of an encoder trained here (`boss.prototypes.simclr`)
+    simclr[:STEPS][@NETWORK]    features of an encoder trained here (`boss.prototypes.simclr`)
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
@@ -139,32 +141,77 @@ def check(spec: str, dataset: Dataset) -> None:
     if form.name in ("simclr", "torchvision") and channels not in (1, 3):
         raise InputError(f"{spec} takes images of 1 or 3 channels, not of {channels}")
     if form.name == "teacher":
-        _load_teacher(Path(form.argument), dataset)
+        load_teacher(Path(form.argument), dataset)
+
+
+def encoder(
+    spec: str,
+    dataset: Dataset,
+    *,
+    cache: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    report: Callable[[str], None] = lambda line: None,
+) -> Network:
+    """The network whose features an embedding is, for those trained here (`encoder_network`).
+
+    Args:
+        as for `embed`.
+
+    Raises:
+        InputError: as for `embed`, or the embedding has no such network.
+    """
+    form = _parse(spec)
+    encoder_network(spec, dataset)
+    progress = StageProgress(str(form), report)
+    with contextlib.ExitStack() as stack:
+        if cache is not None:
+            stack.enter_context(_locked(cache, form, dataset, seed, report))
+        stack.enter_context(_threads(_num_threads(form, dataset)))
+        return _simclr_encoder(form, dataset, cache, seed, device, progress)
+
+
+def encoder_network(spec: str, dataset: Dataset) -> str:
+    """The name of the network of an embedding whose encoder is trained here.
+
+    Raises:
+        InputError: it has none.
+    """
+    check(spec, dataset)
+    form = _parse(spec)
+    if form.name != "simclr":
+        raise InputError(f"{spec} trains no encoder: choose {FORMS['simclr']}")
+    return _simclr_config(form, dataset).network
 
 
 class _Form(NamedTuple):
-    """The name of an embedding and its argument after the colon, or the default."""
+    """The name of an embedding, its argument after the colon, or the default, and its network."""
 
     name: str
     argument: str
+    network: str = ""
 
     @property
     def number(self) -> int | None:
         return int(self.argument) if self.argument else None
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.argument}" if self.argument else self.name
+        colon, at = ":" * bool(self.argument), "@" * bool(self.network)
+        return f"{self.name}{colon}{self.argument}{at}{self.network}"
 
 
 def _parse(spec: str) -> _Form:
-    name, colon, argument = spec.partition(":")
+    rest, at, network = spec.partition("@") if spec.startswith("simclr") else (spec, "", "")
+    name, colon, argument = rest.partition(":")
     if name not in FORMS:
         raise InputError(f"unknown embedding {spec!r}: choose from {', '.join(FORMS.values())}")
+    if at:
+        models.check(network)
     if name in ("kmeans-patches", "simclr"):
         if colon and not (argument.isdecimal() and argument.isascii() and int(argument) > 0):
             raise InputError(f"{spec!r} must read {FORMS[name]}, with a number above 0")
         default = str(patches.NUM_CENTROIDS) if name == "kmeans-patches" else ""
-        return _Form(name, str(int(argument)) if colon else default)
+        return _Form(name, str(int(argument)) if colon else default, network)
     if not argument:
         raise InputError(f"{spec!r} must read {FORMS[name]}")
     if name == "torchvision":
@@ -184,14 +231,12 @@ def _compute(
     """The features of `sets`, by part; sometimes of the training part, too."""
     began = time.monotonic()
     progress = StageProgress(str(form), report)
-    # On tiny images, synchronizing threads takes longer than computing.
-    tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
-    with _threads(1 if tiny else num_cores()):
+    with _threads(_num_threads(form, dataset)):
         if form.name == "kmeans-patches":
             computed = _embed_patches(form, dataset, sets, seed, progress)
         else:
             if form.name == "teacher":
-                teacher = _load_teacher(Path(form.argument), dataset)
+                teacher = load_teacher(Path(form.argument), dataset)
                 network = simclr.to_device(teacher, torch.device(device))
                 extract, batch_size = _network_features(network), 500
             elif form.name == "simclr":
@@ -225,6 +270,12 @@ def _embed_patches(
     return {"train": train} | computed
 
 
+def _num_threads(form: _Form, dataset: Dataset) -> int:
+    # On tiny images, synchronizing threads takes longer than computing.
+    tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
+    return 1 if tiny else num_cores()
+
+
 def _simclr_encoder(
     form: _Form,
     dataset: Dataset,
@@ -248,10 +299,10 @@ def _simclr_encoder(
 
 def _simclr_config(form: _Form, dataset: Dataset) -> simclr.SimCLRConfig:
     images = dataset.train.images
-    return simclr.configure(images.shape[-1], len(images), form.number)
+    return simclr.configure(images.shape[-1], len(images), form.number, form.network)
 
 
-def _load_teacher(path: Path, dataset: Dataset) -> Network:
+def load_teacher(path: Path, dataset: Dataset) -> Network:
     """The teacher of a finished network's file, or of a checkpoint of its training."""
     if not path.is_file():
         raise InputError(f"there is no network file {path}")
@@ -350,11 +401,13 @@ def _locked(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(cache / f"{_name(form, dataset, seed, dataset.train)}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            report(f"{form}: waiting for another process that computes it")
-            lock.acquire()
+        patience = 0.0
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=patience)
+            except filelock.Timeout:
+                patience = WAITING_SECONDS
+                report(f"{form}: waiting for another process that computes it")
     except OSError as error:
         raise InputError(f"cannot write embeddings to {cache}: {error.strerror}") from error
     try:

@@ -72,3 +72,8 @@ class TrainConfig:
 # How a training step is executed (`boss.training.step`): operation by operation, compiled by
 # torch's compiler, captured as a CUDA graph, or both.
 EXECUTIONS = ("eager", "compiled", "graph", "compiled-graph")
+
+
+# In which layout and precision it is computed (`boss.training.probe`), the preferred ones first.
+LAYOUTS = ("channels_last", "contiguous")
+PRECISIONS = ("fp32", "bf16-conv", "bf16")

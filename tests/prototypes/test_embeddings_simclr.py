@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from boss.augment import RandAugment, Weak, to_float
+from boss.augment import ColorJitter, ResizedCrop, to_float
 from boss.errors import InputError
 from boss.prototypes import progress, simclr
 from boss.prototypes.embeddings import embed
@@ -19,7 +19,14 @@ from boss.training.state import NonFiniteLossError
 
 CPU = torch.device("cpu")
 CONFIG = SimCLRConfig(
-    network="wrn-7-1", num_steps=8, batch_size=32, learning_rate=0.1, warmup=0.25, num_outputs=16
+    network="wrn-7-1",
+    view_size=8,
+    num_steps=8,
+    batch_size=32,
+    learning_rate=0.1,
+    warmup=0.25,
+    num_outputs=16,
+    temperature=0.5,
 )
 
 
@@ -85,14 +92,17 @@ def test_learning_rate_by_hand():
 
 def test_defaults():
     large, small = configure(32, 50_000), configure(8, 1_000, num_steps=7)
-    assert (large.network, large.batch_size, large.num_steps) == ("wrn-28-2", 512, 50_000)
-    assert (small.network, small.batch_size, small.num_steps) == ("wrn-7-1", 256, 7)
+    assert (large.network, large.batch_size, large.view_size) == ("fast-32-128-256", 512, 24)
+    assert (small.network, small.batch_size, small.view_size) == ("wrn-7-1", 256, 8)
+    assert small.num_steps == 7
     assert large.learning_rate == 0.6
+    assert configure(32, 50_000, network="wrn-28-2").network == "wrn-28-2"
+    assert configure(96, 100).view_size == 72
     assert configure(8, 10).batch_size == 10  # no image twice in a batch
 
 
-def test_what_is_trained_and_what_decays():
-    training = Training(CONFIG, 1, 0, CPU)
+def test_what_is_trained_and_what_decays(images):
+    training = Training(CONFIG, images, 0, CPU)
     decayed, free = training.optimizer.param_groups
     assert decayed["weight_decay"] == CONFIG.weight_decay
     assert free["weight_decay"] == 0
@@ -106,14 +116,16 @@ def test_what_is_trained_and_what_decays():
 def test_one_step_equals_plain_code(images):
     """Order, two views, head, loss and a Nesterov step with decay, written out."""
     config = dataclasses.replace(CONFIG, num_steps=1, weight_decay=0.01)
-    training = Training(config, 1, 3, CPU)
-    x = images[EpochOrder(len(images), 32, "simclr", 3, "order", device=CPU)[0]]
-    weak, strong = Weak(8, flip=True, device=CPU), RandAugment(8, device=CPU)
+    shades = torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None]
+    images = images // shades  # in color (N, 3, 8, 8)
+    training = Training(config, images, 3, CPU)
+    x = to_float(images[EpochOrder(len(images), 32, "simclr", 3, "order", device=CPU)[0]])
+    crop, color = ResizedCrop(8, out=8, flip=True, device=CPU), ColorJitter(device=CPU)
     generator = stream("simclr", 3, "augmentation")
     views = []
     for _ in range(2):
-        once = weak(x, weak.draw(32, generator))
-        views.append(to_float(*strong(once, strong.draw(32, generator))))
+        cropped = crop(x, crop.draw(32, generator))
+        views.append(color(cropped, color.draw(32, generator)))
     hidden = training.encoder.train().features(torch.cat(views))
     first, _, last = training.head
     z = (hidden @ first.weight.T + first.bias).relu() @ last.weight.T + last.bias
@@ -132,16 +144,16 @@ def test_one_step_equals_plain_code(images):
 def test_an_epoch_shows_every_image_twice(images, monkeypatch):
     seen = []
 
-    class Recorder(Weak):
+    class Recorder(ResizedCrop):
         def __call__(self, x, draws):
             seen.extend(x)
             return super().__call__(x, draws)
 
-    monkeypatch.setattr(simclr, "Weak", Recorder)
+    monkeypatch.setattr(simclr, "ResizedCrop", Recorder)
     run(images, dataclasses.replace(CONFIG, batch_size=25))  # 8 steps of 200 images
     assert len(seen) == 400
     shown = sorted(x.flatten().tolist() for x in seen)
-    assert shown == sorted([x.flatten().tolist() for x in images] * 2)
+    assert shown == sorted([x.flatten().tolist() for x in to_float(images)] * 2)
 
 
 def test_equal_seeds_give_equal_encoders(images):
@@ -158,7 +170,7 @@ def test_every_setting_matters(images):
     for change in (
         {"num_steps": 7}, {"batch_size": 31}, {"learning_rate": 0.2}, {"warmup": 0.0},
         {"momentum": 0.5}, {"weight_decay": 0.1}, {"temperature": 0.1}, {"num_outputs": 8},
-        {"norm_momentum": 0.2},
+        {"norm_momentum": 0.2}, {"view_size": 16}, {"min_area": 0.5},
     ):  # fmt: skip
         assert not equal(base, run(images, dataclasses.replace(CONFIG, **change))), change
     assert not equal(base, run(images, flip=False))

@@ -1,0 +1,127 @@
+"""In which layout and precision this machine computes a network fastest, by a probe of a second.
+
+Processors differ: bf16 convolutions are twice as fast as those in single precision where there is
+AVX512_BF16 or AMX, and crawl where there is neither; which layout of memory convolutions prefer
+depends on the processor and on the version of torch. The choice changes how numbers are rounded:
+it is stored in the row of a run, and a resumed run keeps it.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from boss.training.config import LAYOUTS, PRECISIONS
+
+MARGIN = 1.25  # by how much a layout or precision must be faster than those preferred to it
+NUM_IMAGES = 32  # in a pass
+NUM_PASSES = 2  # of which the fastest counts, after one that is not timed
+SMALL = 16  # pixels: below, a pass is all overhead, and there is nothing to gain
+
+
+class Arithmetic(NamedTuple):
+    """How a network is computed."""
+
+    layout: str  # of memory, one of LAYOUTS
+    precision: str  # of the forward and backward passes: one of PRECISIONS, or fp64
+
+
+def memory_format(layout: str) -> torch.memory_format:
+    """torch's name of a layout."""
+    return {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[layout]
+
+
+def set_conv_precision(precision: str) -> None:
+    """Whether this process rounds the factors of single-precision convolutions on CPUs to bf16."""
+    mode = "bf16" if precision == "bf16-conv" else "ieee"
+    torch.backends.mkldnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+
+
+def fastest(
+    network: nn.Module,
+    channels: int,
+    size: int,
+    *,
+    layouts: tuple[str, ...] = LAYOUTS,
+    precisions: tuple[str, ...] = PRECISIONS,
+) -> Arithmetic:
+    """The layout and precision in which this machine computes a network, by `preferred`.
+
+    Leaves the precision of convolutions (`set_conv_precision`) as in the last pass that was timed.
+
+    Args:
+        network: on its device; not changed.
+        channels, size: of the images.
+        layouts, precisions: to choose from, the preferred ones first.
+    """
+    if size < SMALL:
+        return Arithmetic(layouts[0], precisions[0])
+
+    def seconds(arithmetic: Arithmetic, give_up: float) -> float:
+        return seconds_of_pass(network, channels, size, arithmetic, give_up)
+
+    return preferred(layouts, precisions, seconds)
+
+
+def preferred(
+    layouts: tuple[str, ...],
+    precisions: tuple[str, ...],
+    seconds_of: Callable[[Arithmetic, float], float],
+) -> Arithmetic:
+    """The first precision in the first layout, then the first layout in that precision, unless a
+    later one is faster by MARGIN.
+
+    Args:
+        seconds_of: how long a candidate takes; one that is clearly slower than the second argument
+            need not be measured well.
+    """
+    best = Arithmetic(layouts[0], precisions[0])
+    if len(layouts) * len(precisions) == 1:
+        return best
+    seconds = seconds_of(best, math.inf)
+    for precision in precisions[1:]:
+        other = Arithmetic(best.layout, precision)
+        took = seconds_of(other, 3 * seconds)
+        if took * MARGIN < seconds:
+            best, seconds = other, took
+    for layout in layouts[1:]:
+        other = Arithmetic(layout, best.precision)
+        took = seconds_of(other, 3 * seconds)
+        if took * MARGIN < seconds:
+            best, seconds = other, took
+    return best
+
+
+def seconds_of_pass(
+    network: nn.Module,
+    channels: int,
+    size: int,
+    arithmetic: Arithmetic,
+    give_up: float,
+) -> float:
+    """Of a forward and backward pass over NUM_IMAGES images, the fastest of NUM_PASSES.
+
+    Args:
+        give_up: seconds of the first pass, which is not counted, after which it is the only one.
+    """
+    device = next(network.parameters()).device
+    tried = copy.deepcopy(network).train()
+    tried = tried.to(memory_format=memory_format(arithmetic.layout))
+    images = torch.zeros(NUM_IMAGES, channels, size, size, device=device)
+    set_conv_precision(arithmetic.precision)
+
+    def one_pass() -> float:
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=arithmetic.precision == "bf16"):
+            logits = tried(images)
+        logits.float().square().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    first = one_pass()
+    return first if first > give_up else min(one_pass() for _ in range(NUM_PASSES))
