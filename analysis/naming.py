@@ -24,7 +24,7 @@ import pandas as pd
 from boss.study import run as settings_of_runs
 from boss.study.catalog import ALGORITHMS
 from boss.study.methods import method_name
-from boss.study.run import Run
+from boss.study.run import RANKED, Run
 
 HYPERPARAMETERS = [*settings_of_runs.HYPERPARAMETERS]  # pandas takes a list for columns
 
@@ -45,11 +45,15 @@ EXPERIMENT_IF_DIFFERENT = [
 MAX_NAMED_SETTINGS = 2  # of more that differ, a name leaves out the most frequent value of each
 
 
+START = ["start", "embedding", "num_start", "encoder", "embedding_seed"]
+
+
 PICKING = ["round", "picks_per_class", "pick_labels", "rank_by"]
 
 
 SETTINGS = [
-    *(*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT, "algorithm", *HYPERPARAMETERS, "options", *PICKING),
+    *(*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT, "algorithm", *HYPERPARAMETERS, "options"),
+    *(*START, *PICKING),
     "parent",  # as a setting: all settings of the parent
 ]
 
@@ -167,7 +171,7 @@ def has_oracle(runs: pd.DataFrame) -> "pd.Series[bool]":
 
 def leaks(runs: pd.DataFrame) -> "pd.Series[bool]":
     """Whether hidden labels influenced the selected images of a run or of an ancestor."""
-    own = (runs["pick_labels"] != "pseudo") | (runs["rank_by"] != "last")
+    own = (runs["pick_labels"] != "pseudo") | (runs["rank_by"] == "best_test")
     # What its label set does not account for, an ancestor that is not there must have done.
     own |= has_oracle(runs) & ~runs["label_set"].str.endswith(ORACLE_MARK)
     found: dict[str | None, bool] = {}
@@ -295,11 +299,16 @@ def ancestry(
 
 def step(row: "pd.Series[Any]") -> str:
     """The method of a row of settings, and the selected images that it was given."""
+    name = str(row["method"])
+    if row["encoder"]:
+        name += f" from {row['encoder']}"
+    if row["start"] == "propagation":
+        name += f" +{row['num_start']} by {row['embedding']}"
     if row["round"] == 0:
-        return str(row["method"])
-    leaks = " true labels" * (row["pick_labels"] == "true")
-    leaks += " best on test" * (row["rank_by"] == "best_test")
-    return f"{row['method']} +{row['picks_per_class']}{leaks}"
+        return name
+    parts = [name, f"+{row['picks_per_class']}"]
+    parts += ["true labels"] * (row["pick_labels"] == "true")
+    return " ".join(filter(None, [*parts, RANKED[row["rank_by"]]]))
 
 
 def differences(block: pd.DataFrame) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from boss.errors import InputError
 from boss.folders import bundled
-from boss.study.run import Run
+from boss.study.run import BY_GRAPH, Run
 from boss.study.select import select
 from boss.study.study import RESERVED, Study, load, with_parents
 
@@ -84,6 +84,7 @@ def prepare(
     workers: int | None = None,
     runs_per_gpu: int | None = None,
     execution: str = "auto",
+    layout: str = "auto",
     keep_networks: bool = False,
 ) -> Plan:
     """Check everything that the runs need, before the first one starts.
@@ -93,6 +94,7 @@ def prepare(
         device: "auto", "cpu", "cuda" or "cuda:0,cuda:1".
         workers, runs_per_gpu: how many runs at a time: see `boss.workers.runtime.lease`.
         execution: of a training step: "auto" or one of `boss.training.config.EXECUTIONS`.
+        layout: of the memory of images: "auto" or one of `boss.training.probe.LAYOUTS`.
         keep_networks: store the last teacher of each run.
 
     Raises:
@@ -119,13 +121,15 @@ def prepare(
         device=devices[0],
         threads=runtime.threads_of(devices),
         execution=execution,
+        layout=layout,
         keep_networks=keep_networks,
         versions=runtime.versions(),
         commit=runtime.commit(),
     )
     runtime.execution_of(where)
     fingerprints, labels = in_child(_check, runs, where)
-    where = dataclasses.replace(where, fingerprints=fingerprints)
+    needed = frozenset(run.parent.id for run in runs if run.parent and run.rank_by in BY_GRAPH)
+    where = dataclasses.replace(where, fingerprints=fingerprints, networks_needed=needed)
     table = store.finished()
     images = {key: ([*found.indices], [*found.labels]) for key, found in labels.items()}
     refuse_mixtures(store.folder, table.to_dict("records"), fingerprints, images)
@@ -205,9 +209,17 @@ def _check(runs: list[Run], where: "Runtime") -> Any:
 
 
 def _check_parents(plan: Plan) -> None:
-    """The predictions of finished parents must be there before their children start."""
+    """What children read of finished parents must be there before they start: predictions, or the
+    network."""
     store = plan.store
     children = [run for run in plan.waiting if run.parent and run.parent.id in plan.finished]
+    for run in children:
+        if run.rank_by in BY_GRAPH and run.parent and not store.network(run.parent.id).is_file():
+            raise InputError(
+                f"rank_by={run.rank_by!r} needs the network of {run.parent.title}, which was not"
+                f" kept: remove {store.folder}/runs/{run.parent.id}.parquet to train it again"
+            )
+    children = [run for run in children if run.rank_by not in BY_GRAPH]
     needed = {(run.parent.id, run.rank_by): run.parent for run in children if run.parent}
     table = store.read("predictions", {run_id for run_id, _ in needed})
     found = table[["run_id", "network"]].drop_duplicates()

@@ -82,8 +82,6 @@ def select_most_confident(
 def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -> Selection:
     """What a run adds to its label set, by the predictions of its parent.
 
-    Prototypes and images held out for validation are left out.
-
     Raises:
         InputError: the predictions of the parent are not in the store.
     """
@@ -95,14 +93,35 @@ def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -
             f"the predictions of {run.parent.title} are missing in {store.folder}: remove"
             f" runs/{run.parent.id}.parquet to train it again"
         )
-    indices = table["image_index"].to_numpy(dtype=np.int64)
+    return select_new(
+        run,
+        dataset,
+        prototypes,
+        table["image_index"].to_numpy(dtype=np.int64),
+        table["guess"].to_numpy(dtype=np.int64),
+        table["doubt"].to_numpy(dtype=np.float64),
+        per_class=run.picks_per_class,
+    )
+
+
+def select_new(
+    run: Run,
+    dataset: Dataset,
+    prototypes: LabelSet,
+    indices: NDArray[np.int64],
+    predictions: NDArray[np.int64],
+    uncertainty: NDArray[np.float64],
+    *,
+    per_class: int,
+) -> Selection:
+    """As `select_most_confident`, without the prototypes and the images held out for validation."""
     held_out = validation_indices(dataset.train.labels.cpu().numpy(), run.num_validation)
     allowed = ~np.isin(indices, np.concatenate([held_out, np.array(prototypes.indices)]))
     return select_most_confident(
         indices[allowed],
-        table["guess"].to_numpy(dtype=np.int64)[allowed],
-        table["doubt"].to_numpy(dtype=np.float64)[allowed],
-        per_class=run.picks_per_class,
+        predictions[allowed],
+        uncertainty[allowed],
+        per_class=per_class,
         class_names=dataset.class_names,
     )
 

@@ -192,7 +192,8 @@ def leak_effects(runs: pd.DataFrame) -> pd.DataFrame:
     is_honest = (table[list(HONEST)] == pd.Series(HONEST)).all(axis=1)
     twins = table.loc[is_honest, [*TWINS, "percent"]]
     rows = []
-    for keys, group in table[~is_honest].groupby(GROUP, sort=False):
+    is_leaky = table.apply(leak, axis=1) != ""
+    for keys, group in table[is_leaky].groupby(GROUP, sort=False):
         both = group.merge(twins, on=TWINS, suffixes=("", "_honest"), validate="one_to_one")
         both = both.assign(difference=both["percent"] - both["percent_honest"])
         if not len(both):
@@ -217,8 +218,8 @@ def leak(child: "pd.Series[str]") -> str:
     >>> leak(pd.Series({"pick_labels": "true", "rank_by": "last"}))
     'true labels (oracle)'
     """
-    texts = ["true labels"] * (child["pick_labels"] != HONEST["pick_labels"])
-    texts += ["ranked by the best on test"] * (child["rank_by"] != HONEST["rank_by"])
+    texts = ["true labels"] * (child["pick_labels"] == "true")
+    texts += ["ranked by the best on test"] * (child["rank_by"] == "best_test")
     return f"{', '.join(texts)}{ORACLE_MARK}" if texts else ""
 
 

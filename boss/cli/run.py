@@ -9,7 +9,7 @@ from boss.cli import arguments as types
 from boss.cli.words import PROGRAM, aligned, describe_runs, say, shown, warn, warn_of_unreadable
 from boss.study.run import Run, titles
 from boss.study.study import Study
-from boss.training.config import EXECUTIONS
+from boss.training.config import EXECUTIONS, LAYOUTS
 from boss.units import duration
 from boss.workers import cost
 
@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--execution", "--step", dest="execution", choices=("auto", *EXECUTIONS), default="auto",
         help="how to execute a training step (default: compiled-graph on a GPU, eager on a CPU)",
     )  # fmt: skip
+    parser.add_argument(
+        "--layout", choices=("auto", *LAYOUTS), default="auto",
+        help="of the memory of images (default: the faster one, by a probe of a second)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the runs, train none")
 
 
@@ -76,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         runs_per_gpu=arguments.runs_per_gpu,
         execution=arguments.execution,
+        layout=arguments.layout,
         keep_networks=arguments.keep_networks,
     )
     _warn(plan)
@@ -113,8 +118,7 @@ def _print_runs(study: Study, runs: list[Run]) -> int:
 def _warn(plan: api.Plan) -> None:
     warn_of_unreadable(plan.store.unreadable)
     if plan.runtime.keep_networks:
-        folder = plan.store.folder / "networks"
-        without = [i for i in sorted(plan.done) if not (folder / f"{i}.pt").exists()]
+        without = [i for i in sorted(plan.done) if not plan.store.network(i).exists()]
         if without:
             warn(
                 f"{len(without)} runs finished without --keep-networks ({without[0]}, for"

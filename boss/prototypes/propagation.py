@@ -94,7 +94,6 @@ def propagate(
     missing = sorted({*range(num_classes)} - {*labels.tolist()})
     if missing:
         raise InputError(f"label propagation needs a label of every class, not of {missing}")
-    prior = np.full(num_classes, 1 / num_classes) if prior is None else prior
     system = sparse.eye_array(graph.shape[0], format="csr") - alpha * graph
     scores = np.empty((graph.shape[0], num_classes))
     for label in range(num_classes):
@@ -102,12 +101,46 @@ def propagate(
         start[indices[labels == label]] = 1
         scores[:, label], failed = cg(system, start, rtol=TOLERANCE)
         assert failed == 0
-    scores = np.maximum(scores, 0)
-    scores *= prior / scores.sum(axis=0)
+    return of_scores(normalize_mass(np.maximum(scores, 0), prior))
+
+
+def normalize_mass(
+    scores: NDArray[np.float64], prior: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Scale columns to the class prior, then rows to 1 (class mass normalization).
+
+    Args:
+        scores: not negative (N, K).
+        prior: share of each class (K,); None for equal shares.
+
+    >>> normalize_mass(np.array([[0.8, 0.2], [0.8, 0.2], [0.4, 0.6]])).round(3)
+    array([[0.667, 0.333],
+           [0.667, 0.333],
+           [0.25 , 0.75 ]])
+    """
+    share = 1 / scores.shape[1] if prior is None else prior
+    return normalize_rows(scores * (share / scores.sum(axis=0)))
+
+
+def normalize_rows(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale rows to 1, but those of zeros (N, K)."""
     total = scores.sum(axis=1, keepdims=True)
-    scores = np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)
-    predictions = scores.argmax(axis=1)
-    return Propagation(scores, predictions, scores.max(axis=1))
+    scaled: NDArray[np.float64] = scores / np.where(total > 0, total, 1)
+    return scaled
+
+
+def of_scores(scores: NDArray[np.float64]) -> Propagation:
+    """Predictions and certainty of scores whose rows sum to 1 (N, K)."""
+    return Propagation(scores, scores.argmax(axis=1), scores.max(axis=1))
+
+
+def multiplied(found: Propagation, probs: NDArray[np.float64]) -> Propagation:
+    """Where the graph and a network agree: the product of their scores, rows scaled to 1.
+
+    Args:
+        probs: of the network, with classes in balance (`normalize_mass`) (N, K).
+    """
+    return of_scores(normalize_rows(found.scores * probs))
 
 
 def most_certain(found: Propagation, num_per_class: int) -> NDArray[np.int64]:

@@ -284,7 +284,8 @@ def _wanted(study: Study, runs: Mapping[str, Row], choice: str) -> dict[str, set
         with contextlib.suppress(InputError):  # a study may lack a budget
             for run in study.enumerate(budget):
                 # On custom data the runs of a study have other ids.
-                for dataset in {run.dataset, *datasets} if run.parent else ():
+                reads = run.parent is not None and run.rank_by in NETWORKS
+                for dataset in {run.dataset, *datasets} if reads else ():
                     parent = run.with_fields(dataset=dataset).parent
                     assert parent is not None
                     wanted.get(parent.id, set()).add(run.rank_by)

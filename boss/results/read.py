@@ -40,13 +40,18 @@ class Store:
     """
 
     def __init__(self, results: Path, study: str) -> None:
-        self.folder = Path(results) / study
+        self.results = Path(results)
+        self.folder = self.results / study
         self.study = study
         self.unreadable: dict[Path, str] = {}
 
     def state_folder(self, run_id: str) -> Path:
         """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
         return self.folder / "state" / run_id
+
+    def network(self, run_id: str) -> Path:
+        """Where the last teacher of a run is kept, if it is."""
+        return self.folder / "networks" / f"{run_id}.pt"
 
     def check_writable(self) -> None:
         """Create the folders.

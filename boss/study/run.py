@@ -27,7 +27,15 @@ AUGMENTATIONS = (
 OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw")
 SCHEDULES = ("cosine", "linear", "constant")
 PICK_LABELS = ("pseudo", "true")
-RANK_BY = ("last", "best_test")
+# How a parent's network selects, and what names say of it.
+RANKED = {
+    "last": "",
+    "graph": "by graph",
+    "both": "by graph and confidence",
+    "best_test": "best on test",
+}
+BY_GRAPH = ("graph", "both")  # those that need the network of the parent, not its predictions alone
+STARTS = ("labels", "propagation")
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,8 @@ class Setting:
 
     Attributes:
         meaning: one line, with the unit.
-        group: "identity", "training" (the hyperparameters), "evaluation" or "self-training".
+        group: "identity", "training" (the hyperparameters), "evaluation", "start" or
+            "self-training".
         interval: where numbers lie, "[0, 1)" or "(0, inf)"; empty: anywhere.
         choices: the values of a text; empty: any.
         in_id: "always"; "with parent"; or "changed": where it is not at its default, so that a
@@ -122,8 +131,9 @@ class Run:
     num_evaluations: int = field(default=20, metadata=first(
         "evaluations, evenly spaced, the last one after the last step", interval="[1, inf)"))
     precision: str = field(default="fp32", metadata=first(
-        "of the forward passes; bf16 is autocast, fp64 is for tests",
-        choices=("fp32", "bf16", "fp64")))
+        "of the passes through networks; bf16 is autocast, bf16-conv rounds what a CPU's"
+        " convolutions multiply, fp64 is for tests; auto is the fastest (boss.training.probe)",
+        choices=("fp32", "bf16", "bf16-conv", "auto", "fp64")))
     deterministic: bool = field(default=False, metadata=first(
         "refuse operations whose result varies from call to call"))
     num_validation: int = field(default=0, metadata=first(
@@ -131,6 +141,19 @@ class Run:
     max_eval_images: int | None = field(default=None, metadata=first(
         "evaluate on, and select from, the first so many images only; empty: all", "evaluation",
         interval="[1, inf)"))
+    # A start from an embedding: the images that label propagation is most certain of join the label
+    # set (boss.prototypes.propagation), or the weights of its encoder are the network's first.
+    start: str = field(default="labels", metadata=setting(
+        "labels: the label set alone; propagation: and the images most certain by label"
+        " propagation over an embedding", "start", choices=STARTS))
+    embedding: str = field(default="", metadata=setting(
+        "over which labels propagate (boss.prototypes.embeddings); empty: none", "start"))
+    num_start: int = field(default=0, metadata=setting(
+        "images per class that label propagation adds", "start", interval="[0, inf)"))
+    encoder: str = field(default="", metadata=setting(
+        "embedding whose encoder the network starts from; empty: random weights", "start"))
+    embedding_seed: int = field(default=0, metadata=setting(
+        "of the embedding and the encoder", "start", interval="[0, inf)"))
     # Self-training: this run starts when its parent has finished, and learns from the label set and
     # from the images on which the parent's teacher is most confident (boss.self_training).
     parent: "Run | None" = field(default=None, metadata=setting(
@@ -143,8 +166,10 @@ class Run:
         "label of a selected image: the parent's prediction, or true (an oracle)",
         "self-training", choices=PICK_LABELS, in_id="with parent"))
     rank_by: str = field(default="last", metadata=setting(
-        "the parent's network that selects: its last teacher, or best_test (an oracle)",
-        "self-training", choices=RANK_BY, in_id="with parent"))
+        "how the parent's network selects: by the confidence of its last teacher; by label"
+        " propagation over the graph of that teacher's features; by both, multiplied; or by the"
+        " confidence of the network of the best test accuracy (an oracle)",
+        "self-training", choices=(*RANKED,), in_id="with parent"))
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -161,6 +186,7 @@ class Run:
                 check = _checked if type(value) in _KINDS else _checked.__wrapped__
                 object.__setattr__(self, declared.name, check(declared, value))
         self._check_optimizer()
+        self._check_start()
         self._check_parent()
 
     def _check_optimizer(self) -> None:
@@ -181,6 +207,22 @@ class Run:
             raise InputError(
                 f"final_learning_rate has no effect on the {self.schedule} schedule: leave it out"
             )
+
+    def _check_start(self) -> None:
+        if self.start == "propagation":
+            if not self.embedding:
+                raise InputError("start='propagation' needs an embedding")
+            if self.num_start < 1:
+                raise InputError("start='propagation' needs num_start, at least 1")
+            if self.parent is not None:
+                raise InputError(
+                    "a run with a parent starts from the images that the parent selects, not from"
+                    " label propagation: leave start out"
+                )
+        elif self.embedding or self.num_start:
+            raise InputError("embedding and num_start are for start='propagation'")
+        if self.embedding_seed and not (self.embedding or self.encoder):
+            raise InputError("embedding_seed has no effect without an embedding or an encoder")
 
     def _check_parent(self) -> None:
         parent = self.parent
@@ -257,11 +299,13 @@ class Run:
     def title(self) -> str:
         """What a person calls this run: algorithm, label set, repeat, round of self-training."""
         name = f"{method_name(self.algorithm, self.options)} {self.label_set} #{self.repeat}"
+        if self.start == "propagation":
+            name += f" (+{self.num_start} by propagation)"
         if self.parent is None:
             return name
         parts = [f"round {self.round}", f"+{self.picks_per_class}"]
         parts += ["true labels"] * (self.pick_labels == "true")
-        parts += ["best on test"] * (self.rank_by == "best_test")
+        parts += filter(None, [RANKED[self.rank_by]])
         return f"{name} ({', '.join(parts)} of {self.method})"
 
     @property

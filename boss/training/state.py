@@ -17,6 +17,7 @@ from boss.data import ImageSet
 from boss.seeds import Streams
 from boss.training.config import TrainConfig
 from boss.training.optim import make_optimizer
+from boss.training.probe import memory_format
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,14 +152,15 @@ def start(
     streams: Streams,
     num_classes: int,
     device: torch.device,
+    layout: str,
 ) -> Training:
     """Step 0: the teacher equals the student, the optimizer knows which weights decay.
 
     Args:
         algorithm: its state allocated.
+        layout: of memory, one of `boss.training.probe.LAYOUTS`.
     """
-    # channels_last is the layout that convolutions are fast in, on CPUs and GPUs alike.
-    student = student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = student.to(device, memory_format=memory_format(layout))  # type: ignore[call-overload]
     algorithm = algorithm.to(device)
     return Training(
         student=student.train(),

@@ -1,7 +1,7 @@
 """A `Run` becomes objects: data, labeled images, network, algorithm, configuration."""
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,19 +14,23 @@ from boss.algorithms import Algorithm, Sizes
 from boss.augment import Views, check_size, to_float
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
+from boss.models import Network
 from boss.results.read import Store
 from boss.seeds import Streams, stream
 from boss.self_training import Selection
 from boss.study.run import Run
-from boss.training.config import TrainConfig
+from boss.training.config import LAYOUTS, PRECISIONS, TrainConfig
+from boss.training.probe import Arithmetic, fastest
 from boss.training.state import Training, TrainingData, UnlabeledImages, start
+from boss.workers import starts
 from boss.workers.runtime import Runtime
 
 NUM_PREPARING = 1024  # unlabeled images that a network may be prepared by
 
 
 class Workbench:
-    """What a process keeps from run to run, and no run changes: a data set and its label sets.
+    """What a process keeps from run to run, and no run changes: a data set, its label sets, and how
+    fast this machine computes.
 
     The data set of the last run stays in memory (SVHN: 2 GB) until its files change or a run needs
     another one.
@@ -36,6 +40,17 @@ class Workbench:
         self._dataset: data.Dataset | None = None
         self._stamp: tuple[object, ...] = ()
         self._labels: dict[str, LabelSet] = {}
+        self._arithmetic: dict[tuple[object, ...], Arithmetic] = {}
+
+    def arithmetic(
+        self, run: Run, dataset: data.Dataset, device: torch.device, layout: str
+    ) -> Arithmetic:
+        """As `find_arithmetic` finds it the first time."""
+        shape = tuple(dataset.train.images.shape[1:])
+        key = (run.network, run.precision, shape, device, layout)
+        if key not in self._arithmetic:
+            self._arithmetic[key] = find_arithmetic(run, dataset, device, layout)
+        return self._arithmetic[key]
 
     def dataset(self, name: str, folder: Path | None) -> data.Dataset:
         """As `boss.data.load` returns it now."""
@@ -88,6 +103,7 @@ def check(
             labels[name, run.label_set] = resolve(run.label_set, dataset)
             models.check(run.network)
             _algorithm(run)
+            starts.check(run, dataset, labels[name, run.label_set])
             if run.augmentation == "flip" and not dataset.flip:
                 raise InputError(
                     f"images of {name} must not be mirrored: augmentation flip is none"
@@ -101,13 +117,17 @@ def check(
 
 
 def labeled_images(
-    run: Run, dataset: data.Dataset, store: Store, workbench: Workbench | None = None
+    run: Run,
+    dataset: data.Dataset,
+    store: Store,
+    workbench: Workbench | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> tuple[LabelSet, Selection | None]:
-    """The labeled images of a run: its label set and, in self-training, the selected images."""
+    """The labeled images of a run: its label set and the images that were selected for it."""
     labels = (workbench or Workbench()).labels(run.label_set, dataset)
-    if run.parent is None:
+    selection = starts.select_for(run, dataset, labels, store, report)
+    if selection is None:
         return labels, None
-    selection = self_training.select_for(run, dataset, labels, store)
     truth = dataset.train.labels.numpy()
     trained_as = truth[selection.indices] if run.pick_labels == "true" else selection.predictions
     return self_training.joined(labels, selection, trained_as), selection
@@ -182,13 +202,50 @@ def _algorithm(run: Run) -> Algorithm:
     return algorithm
 
 
+def find_arithmetic(
+    run: Run, dataset: data.Dataset, device: torch.device, layout: str
+) -> Arithmetic:
+    """The layout and the precision in which a run is computed on this machine.
+
+    Args:
+        layout: one of `boss.training.probe.LAYOUTS`, or "auto".
+    """
+    channels, size = dataset.train.images.shape[1:3]
+    network = models.build(
+        run.network,
+        channels=channels,
+        num_classes=dataset.train.num_classes,
+        norm_momentum=run.norm_momentum,
+        generator=torch.Generator(),
+    )
+    precisions = PRECISIONS if device.type == "cpu" else ("fp32", "bf16")
+    return fastest(
+        network.to(device),
+        channels,
+        size,
+        layouts=LAYOUTS if layout == "auto" else (layout,),
+        precisions=precisions if run.precision == "auto" else (run.precision,),
+    )
+
+
 def train_config(run: Run) -> TrainConfig:
     """The part of a run that the training loop reads."""
     return TrainConfig(**{f.name: getattr(run, f.name) for f in fields(TrainConfig)})
 
 
-def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training:
-    """A run at step 0: network, algorithm, optimizer and random streams."""
+def start_run(
+    run: Run,
+    dataset: data.Dataset,
+    device: torch.device,
+    encoder: Network | None = None,
+    layout: str = LAYOUTS[0],
+) -> Training:
+    """A run at step 0: network, algorithm, optimizer and random streams.
+
+    Args:
+        run: its precision resolved (`resolved`).
+        encoder: whose weights the network starts from.
+    """
     student = models.build(
         run.network,
         channels=dataset.train.images.shape[1],
@@ -199,6 +256,8 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
     sample = pool_indices(run, dataset)
     sample = sample[:: max(1, len(sample) // NUM_PREPARING)][:NUM_PREPARING]
     student.prepare(to_float(dataset.train.images[torch.as_tensor(sample)]))
+    if encoder is not None:
+        starts.copy_encoder(encoder, student)
     sizes = Sizes(
         num_classes=dataset.train.num_classes,
         num_features=student.num_features,
@@ -217,7 +276,8 @@ def start_run(run: Run, dataset: data.Dataset, device: torch.device) -> Training
         dtype=dtype,
     )
     streams = Streams(*run.stream_key, device=device)
-    return start(student, algorithm, views, train_config(run), streams, sizes.num_classes, device)
+    config = train_config(run)
+    return start(student, algorithm, views, config, streams, sizes.num_classes, device, layout)
 
 
 def num_unlabeled(run: Run, dataset: data.Dataset) -> int:

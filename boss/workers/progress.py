@@ -99,6 +99,12 @@ class StudyDisplay:
         with self._lock:
             task_id = self.active[run.id]
             task = self._task(task_id)
+            if "note" in progress:  # before the first step
+                self.bars.update(task_id, detail=progress["note"])
+                if not self.is_live and now - task.fields["printed"] >= PLAIN_SECONDS:
+                    task.fields["printed"] = now
+                    self._say(f"{task.description}: {progress['note']}")
+                return
             step = progress["step"]
             self.bars.update(task_id, completed=step, accuracy=progress["accuracy"])
             if "resumed_at" in progress:

@@ -20,6 +20,7 @@ from boss.data.label_sets import LabelSet
 from boss.self_training import Selection
 from boss.study.run import Run
 from boss.training.evaluate import predict
+from boss.training.probe import Arithmetic
 from boss.training.state import Training
 from boss.workers.runtime import Runtime, device_name
 
@@ -33,6 +34,7 @@ MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
 def tables_of(
     run: Run,
     runtime: Runtime,
+    arithmetic: Arithmetic,
     training: Training,
     dataset: data.Dataset,
     labels: LabelSet,
@@ -42,14 +44,18 @@ def tables_of(
 
     Args:
         labels: of the labeled images, selected ones last.
-        selection: in self-training, the selected images.
+        selection: images selected by a parent or by label propagation.
     """
-    row = run_row(run, runtime, training, dataset, labels, selection)  # first: of peak memory
+    row = run_row(
+        run, runtime, arithmetic, training, dataset, labels, selection
+    )  # first: of peak memory
     tables: dict[str, Any] = {
         "evaluations": training.evaluations,
         "class_evaluations": training.class_evaluations,
         "labeled_images": _label_rows(dataset, labels, selection),
-        "predictions": _prediction_rows(run, training, dataset, torch.device(runtime.device)),
+        "predictions": _prediction_rows(
+            run, arithmetic.precision, training, dataset, torch.device(runtime.device)
+        ),
     }
     if training.rates:
         tables["augmentation_rates"] = _rate_rows(training)
@@ -59,6 +65,7 @@ def tables_of(
 def run_row(
     run: Run,
     runtime: Runtime,
+    arithmetic: Arithmetic,
     training: Training,
     dataset: data.Dataset,
     labels: LabelSet,
@@ -73,8 +80,8 @@ def run_row(
     ]
     ancestor = run.parent
     while ancestor is not None and ancestor.parent is not None:
-        same = (ancestor.pick_labels, ancestor.rank_by) == ("pseudo", "last")
-        oracles.append("" if same else f"an oracle in round {ancestor.round}")
+        leaks = ancestor.pick_labels == "true" or ancestor.rank_by == "best_test"
+        oracles.append(f"an oracle in round {ancestor.round}" if leaks else "")
         ancestor = ancestor.parent
     truth = dataset.train.labels.numpy()
     return run.as_dict() | {
@@ -98,6 +105,8 @@ def run_row(
         "seconds": training.seconds,
         "first_step_seconds": training.first_step_seconds,
         "execution": "+".join(training.executions),
+        "layout": arithmetic.layout,
+        "computed_in": arithmetic.precision,
         "peak_device_bytes": torch.cuda.max_memory_allocated(runtime.device)
         if runtime.device.startswith("cuda")
         else None,
@@ -150,14 +159,18 @@ def _png(image: torch.Tensor) -> bytes:
 
 
 def _prediction_rows(
-    run: Run, training: Training, dataset: data.Dataset, device: torch.device
+    run: Run,
+    precision: str,
+    training: Training,
+    dataset: data.Dataset,
+    device: torch.device,
 ) -> pd.DataFrame:
     """Predictions of the last teacher, and of the network of the best test accuracy."""
     best = copy.deepcopy(training.teacher)
     best.load_state_dict(training.best_weights)
     images = dataset.train.images[: run.max_eval_images].to(device)
     networks = {"last": training.teacher, "best_test": best}
-    found = [predict(network, images, precision=run.precision) for network in networks.values()]
+    found = [predict(network, images, precision=precision) for network in networks.values()]
     return pd.DataFrame(
         {
             "network": np.repeat([*networks], len(images)),

@@ -35,10 +35,12 @@ class Runtime:
     device: str = "cpu"
     threads: int = 1
     execution: str = "auto"  # or one of EXECUTIONS; `execution_of` resolves auto
+    layout: str = "auto"  # or one of LAYOUTS; `boss.training.probe` resolves auto
     checkpoint_seconds: float = 60.0
     # Of each data set, by name, when the study was started: files that have changed are refused.
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     keep_networks: bool = False  # store the last teacher of each run, for `select`
+    networks_needed: frozenset[str] = frozenset()  # ids of runs whose teacher a child reads
     versions: dict[str, str] = field(default_factory=dict)
     commit: str = ""
 
@@ -63,6 +65,7 @@ def execution_of(runtime: Runtime) -> str:
     choose(runtime.execution, dict.fromkeys(("auto", *EXECUTIONS)), what="execution of steps")
     on_gpu = runtime.device.startswith("cuda")
     if runtime.execution == "auto":
+        # On CPUs a compiled step gained nothing, after a minute of compiling (docs/performance.md).
         return "compiled-graph" if on_gpu else "eager"
     if "graph" in runtime.execution and not on_gpu:
         raise InputError(

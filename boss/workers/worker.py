@@ -25,8 +25,11 @@ from boss.results.write import write_atomically
 from boss.study.catalog import ALGORITHMS
 from boss.study.run import Run
 from boss.training import checkpoint
+from boss.training.config import LAYOUTS
 from boss.training.loop import train
+from boss.training.probe import Arithmetic, set_conv_precision
 from boss.training.state import NonFiniteLossError, Training
+from boss.workers import starts
 from boss.workers.build import Workbench, labeled_images, start_run, train_config, training_data
 from boss.workers.process import Ended, tell
 from boss.workers.rows import tables_of
@@ -38,6 +41,10 @@ REPORT_SECONDS = 1.0
 
 class BusyError(RuntimeError):
     """Another process is training the same run."""
+
+
+class StoppedError(Exception):
+    """A stop was requested before the first step."""
 
 
 def serve(runtime: Runtime, growth: int, messages: Connection) -> None:
@@ -114,7 +121,7 @@ def train_run(
         workbench: of this process: its runs share a loaded data set.
         should_stop: asked before every step; if true, a checkpoint is written and training ends.
         report: called about once a second with step, num_steps, accuracy (None before the first
-            evaluation) and resumed_at.
+            evaluation) and resumed_at; before the first step with a note on what is computed.
 
     Raises:
         InputError: the data, the label set, the network or the algorithm is unavailable or wrong.
@@ -134,9 +141,18 @@ def train_run(
         dataset = workbench.dataset(run.dataset, runtime.data)
         if runtime.fingerprints.get(run.dataset, dataset.fingerprint) != dataset.fingerprint:
             raise InputError(f"the files of {run.dataset} have changed since the study was started")
-        labels, selection = labeled_images(run, dataset, store, workbench)
         device = torch.device(runtime.device)
-        training = start_run(run, dataset, device)
+
+        def note(line: str) -> None:  # while what the run starts from is computed
+            report({"note": line})
+            if should_stop():
+                raise StoppedError
+
+        try:
+            labels, selection = labeled_images(run, dataset, store, workbench, note)
+            encoder = starts.encoder_for(run, dataset, store, note)
+        except StoppedError:
+            return "interrupted"
         # A checkpoint must agree with these to be continued.
         basis = {
             "run_id": run.id,
@@ -145,22 +161,31 @@ def train_run(
             "kind of device": device.type,
             "set of options": ALGORITHMS[run.algorithm].complete(run.options),
         }
-        resumed_at = 0
-        if (saved := _saved(run, basis, folder)) is not None:
+        saved, arithmetic = _saved(run, basis, folder)
+        if arithmetic is None:
+            arithmetic = workbench.arithmetic(run, dataset, device, runtime.layout)
+        set_conv_precision(arithmetic.precision)
+        resolved = replace(run, precision=arithmetic.precision)
+
+        def at_step_0() -> Training:
+            return start_run(resolved, dataset, device, encoder, arithmetic.layout)
+
+        training, resumed_at = at_step_0(), 0
+        if saved is not None:
             try:
                 training.load_state_dict(saved)
                 resumed_at = training.step
             except Exception:  # not a state of this training
-                training = start_run(run, dataset, device)
+                training = at_step_0()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         images = training_data(run, dataset, labels, device)
-        saver = _Saver(run, training, basis, folder, runtime.checkpoint_seconds, report)
+        saver = _Saver(run, training, arithmetic, basis, folder, runtime.checkpoint_seconds, report)
         saver.tell(resumed_at)
         done = train(
             training,
             images,
-            train_config(run),
+            train_config(resolved),
             key=run.stream_key,
             execution=execution_of(runtime),
             since=began,
@@ -171,14 +196,14 @@ def train_run(
             saver.save()
             return "interrupted"
         saver.tell()
-        row, tables = tables_of(run, runtime, training, dataset, labels, selection)
-        if runtime.keep_networks:
+        row, tables = tables_of(run, runtime, arithmetic, training, dataset, labels, selection)
+        if runtime.keep_networks or run.id in runtime.networks_needed:
             kept = {
                 "run": run.as_dict(),
                 "oracle": row["oracle"] or "",
                 "teacher": training.teacher.state_dict(),
             }
-            checkpoint.save(store.folder / "networks" / f"{run.id}.pt", kept)
+            checkpoint.save(store.network(run.id), kept)
         store.write(row, **tables)
     shutil.rmtree(folder, ignore_errors=True)
     return "finished"
@@ -200,8 +225,10 @@ def _lock(
                 raise BusyError(f"{run.title} is being trained by another process") from error
 
 
-def _saved(run: Run, basis: dict[str, Any], folder: Path) -> dict[str, Any] | None:
-    """The state of the training in the checkpoint of this run, if there is one.
+def _saved(
+    run: Run, basis: dict[str, Any], folder: Path
+) -> tuple[dict[str, Any] | None, Arithmetic | None]:
+    """The state of the training in the checkpoint of this run, and how it was computed.
 
     Raises:
         InputError: it was made with other data, labels or devices.
@@ -212,16 +239,18 @@ def _saved(run: Run, basis: dict[str, Any], folder: Path) -> dict[str, Any] | No
         options = ALGORITHMS[run.algorithm].complete_stored(run.options)
         before.setdefault("set of options", options)
     if saved is None or not isinstance(before, dict) or before.keys() != basis.keys():
-        return None
+        return None, None
     if before["run_id"] != run.id:
-        return None
+        return None, None
     for name, now in basis.items():
         if before[name] != now:
             raise InputError(
                 f"the checkpoint of {run.title} was made with another {name}: continue with that,"
                 f" or remove {folder} to start over"
             )
-    return dict(saved.get("training") or {})
+    # Checkpoints from before the probe.
+    arithmetic = saved.get("arithmetic") or (LAYOUTS[0], run.precision)
+    return dict(saved.get("training") or {}), Arithmetic(*arithmetic)
 
 
 class _Saver:
@@ -231,12 +260,14 @@ class _Saver:
         self,
         run: Run,
         training: Training,
+        arithmetic: Arithmetic,
         basis: dict[str, Any],
         folder: Path,
         every: float,
         report: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.run, self.training, self.basis, self.folder = run, training, basis, folder
+        self.run, self.training, self.arithmetic = run, training, arithmetic
+        self.basis, self.folder = basis, folder
         self.every, self.report = every, report
         self.reported_at = self.saved_at = time.monotonic()
 
@@ -264,6 +295,7 @@ class _Saver:
         content = {
             "run": self.run.as_dict(),
             "basis": self.basis,
+            "arithmetic": tuple(self.arithmetic),
             "training": self.training.state_dict(),
         }
         checkpoint.save(self.folder / "checkpoint.pt", content)

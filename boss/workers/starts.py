@@ -1,0 +1,120 @@
+"""What a run starts from besides its label set: images that join it, and first weights.
+
+Images join by the predictions of the parent (`boss.self_training`) or by label propagation, over
+the graph of an embedding or of the features of the parent's teacher (`boss.prototypes`).
+
+Dimensions: N training images, K classes, F features.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from boss import self_training
+from boss.data import Dataset
+from boss.data.label_sets import LabelSet
+from boss.errors import InputError
+from boss.models import Network
+from boss.prototypes import embeddings
+from boss.prototypes.graphs import graph_of
+from boss.prototypes.propagation import Propagation, multiplied, normalize_mass, propagate
+from boss.results.read import Store
+from boss.self_training import Selection
+from boss.study.run import BY_GRAPH, Run
+from boss.training.evaluate import class_probabilities
+
+Report = Callable[[str], None]
+
+
+def cache_of(results: Path) -> Path:
+    """The folder of embeddings and of their graphs."""
+    return results / "embeddings"
+
+
+def check(run: Run, dataset: Dataset, labels: LabelSet) -> None:
+    """Check what a run starts from, before anything is computed.
+
+    Raises:
+        InputError: an embedding does not suit the images, an encoder the network, or labels the
+            propagation.
+    """
+    for spec in filter(None, (run.embedding, run.encoder)):
+        if spec.startswith("teacher:"):
+            raise InputError(
+                f"{spec} depends on a file, by which no run can be repeated: use a parent"
+            )
+        embeddings.check(spec, dataset)
+    if run.encoder:
+        network = embeddings.encoder_network(run.encoder, dataset)
+        if network != run.network:
+            raise InputError(
+                f"the encoder {run.encoder} is a {network}, the network of the run a {run.network}"
+            )
+    if run.start == "propagation" or run.rank_by in BY_GRAPH:
+        missing = sorted({*range(dataset.num_classes)} - {*labels.labels})
+        if missing:
+            names = ", ".join(dataset.class_names[k] for k in missing)
+            raise InputError(
+                f"label propagation needs a labeled image of every class: {run.label_set} has"
+                f" none of {names}"
+            )
+
+
+def select_for(
+    run: Run, dataset: Dataset, labels: LabelSet, store: Store, report: Report
+) -> Selection | None:
+    """The images that join the label set of a run, or None if it starts from that alone.
+
+    Raises:
+        InputError: the predictions or the network of the parent are missing.
+    """
+    if run.start == "propagation":
+        found = _propagated(run.embedding, run.embedding_seed, labels, dataset, store, report)
+        return _select(run, dataset, labels, found, run.num_start)
+    if run.parent is None:
+        return None
+    if run.rank_by not in BY_GRAPH:
+        return self_training.select_for(run, dataset, labels, store)
+    path = store.network(run.parent.id)
+    found = _propagated(f"teacher:{path}", 0, labels, dataset, store, report)
+    if run.rank_by == "both":
+        teacher = embeddings.load_teacher(path, dataset)
+        probs = class_probabilities(teacher, dataset.train.images)
+        found = multiplied(found, normalize_mass(probs.numpy()))
+    return _select(run, dataset, labels, found, run.picks_per_class)
+
+
+def _propagated(
+    spec: str, seed: int, labels: LabelSet, dataset: Dataset, store: Store, report: Report
+) -> Propagation:
+    graph = graph_of(spec, dataset, cache=cache_of(store.results), seed=seed, report=report)
+    indices, classes = np.array(labels.indices), np.array(labels.labels)
+    return propagate(graph, indices, classes, dataset.num_classes)
+
+
+def _select(
+    run: Run, dataset: Dataset, labels: LabelSet, found: Propagation, per_class: int
+) -> Selection:
+    everything = np.arange(len(found.predictions))
+    uncertainty = 1 - found.certainty
+    return self_training.select_new(
+        run, dataset, labels, everything, found.predictions, uncertainty, per_class=per_class
+    )
+
+
+def encoder_for(run: Run, dataset: Dataset, store: Store, report: Report) -> Network | None:
+    """The encoder whose weights a run starts from, trained if it is not in the cache."""
+    if not run.encoder:
+        return None
+    cache = cache_of(store.results)
+    return embeddings.encoder(
+        run.encoder, dataset, cache=cache, seed=run.embedding_seed, report=report
+    )
+
+
+def copy_encoder(encoder: Network, student: Network) -> None:
+    """Copy weights and running statistics, all but the last layer."""
+    state = encoder.state_dict()
+    weights = {name: value for name, value in state.items() if not name.startswith("classify.")}
+    student.load_state_dict(student.state_dict() | weights)

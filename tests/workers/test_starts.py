@@ -1,0 +1,257 @@
+"""A start from an embedding: which images join, with which labels, and what is never looked at."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from boss.api import prepare
+from boss.augment import to_float
+from boss.data import Dataset
+from boss.data.label_sets import resolve, validation_indices
+from boss.errors import InputError
+from boss.prototypes import embeddings
+from boss.prototypes.propagation import multiplied, neighbor_graph, normalize_mass, propagate
+from boss.results.read import Store
+from boss.seeds import stream
+from boss.study.study import Study
+from boss.training import checkpoint
+from boss.training.config import LAYOUTS
+from boss.workers import build, starts
+from boss.workers.build import check, labeled_images, start_run
+from boss.workers.runtime import Runtime
+from boss.workers.scheduler import Stop, execute
+from boss.workers.worker import train_run
+from tests.training.test_loop import RUN
+from tests.workers.test_scheduler import LONG, Recorder, assert_equal_tables, tables
+
+SPEC = "kmeans-patches:16"
+STARTED = dataclasses.replace(RUN, start="propagation", embedding=SPEC, num_start=40)
+BY_GRAPH = dataclasses.replace(RUN, parent=STARTED, picks_per_class=4, rank_by="graph")
+ENCODED = dataclasses.replace(RUN, encoder="simclr:3@wrn-7-1")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Embeddings that the tests of this file share."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture
+def place(tmp_path, cache):
+    (tmp_path / "embeddings").symlink_to(starts.cache_of(cache))
+    starts.cache_of(cache).mkdir(exist_ok=True)
+    return Runtime(results=tmp_path, study="s", checkpoint_seconds=0.5)
+
+
+def expected_selection(found, prototypes, per_class, left_out=()):
+    """The plain loop."""
+    chosen = []
+    for k in range(10):
+        mine = [
+            (-found.certainty[i], i)
+            for i in range(len(found.predictions))
+            if found.predictions[i] == k and i not in {*prototypes.indices, *left_out}
+        ]
+        chosen += [int(i) for _, i in sorted(mine)[:per_class]]
+    return chosen
+
+
+def test_the_most_certain_images_join_the_label_set(place, digits):
+    train_run(STARTED, place)
+    store = Store(place.results, "s")
+    row = store.read("runs", [STARTED.id]).iloc[0]
+    labeled = store.read("labeled_images", [STARTED.id])
+    prototypes = resolve(RUN.label_set, digits)
+    [features] = embeddings.embed(SPEC, digits)
+    indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
+    found = propagate(neighbor_graph(features), indices, classes, 10)
+    expected = expected_selection(found, prototypes, 40)
+    assert row["labels"].tolist() == [*prototypes.indices, *expected]
+    assert row["label_classes"].tolist() == [*prototypes.labels, *found.predictions[expected]]
+    assert (row["start"], row["embedding"], row["num_start"]) == ("propagation", SPEC, 40)
+    assert (row["num_picks"], row["round"], row["pick_labels"]) == (400, 0, "pseudo")
+    picks = labeled[labeled["is_pick"]]
+    assert picks["doubt"].to_numpy() == pytest.approx(1 - found.certainty[expected])
+    wrong = (picks["label"] != picks["true_label"]).sum()
+    assert 0 < row["num_wrong_picks"] == wrong < 100
+    assert pd.isna(row["oracle"])
+
+
+def test_images_held_out_do_not_join(place, digits):
+    run = dataclasses.replace(STARTED, num_validation=600)
+    labels, selection = labeled_images(run, digits, Store(place.results, "s"))
+    held_out = validation_indices(digits.train.labels.numpy(), 600)
+    assert len(selection) > 20
+    assert not {*selection.indices.tolist()} & {*held_out, *labels.indices[:10]}
+
+
+def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
+    """All labels but those of the label set replaced by noise: the same training, in both rounds,
+    however the second is ranked."""
+    prototypes = resolve(RUN.label_set, digits)
+    noise = torch.randint(10, digits.train.labels.shape, generator=stream("noise"))
+    noise[list(prototypes.indices)] = torch.tensor(prototypes.labels)
+    hidden = Dataset(digits.name, digits.train.relabel(noise), digits.test, flip=digits.flip)
+    monkeypatch.setattr(build, "resolve", lambda *_: prototypes)  # its choice may use labels
+    rounds = [dataclasses.replace(BY_GRAPH, rank_by=by) for by in ("graph", "both")]
+    seen = []
+    for name, dataset in (("truth", digits), ("noise", hidden)):
+        monkeypatch.setattr(build.data, "load", lambda *_, dataset=dataset: dataset)
+        monkeypatch.setattr(build.data, "stamp", lambda *_, name=name: name)
+        where = Runtime(results=tmp_path / name, study="s", keep_networks=True)
+        for run in (STARTED, *rounds):
+            train_run(run, where)
+        store = Store(where.results, "s")
+        runs = [STARTED, *rounds]
+        rows = store.read("runs", [run.id for run in runs]).set_index("run_id")
+        seen.append(
+            [
+                (
+                    [rows.loc[run.id, c].tolist() for c in ("labels", "label_classes")],
+                    checkpoint.load(store.network(run.id))["teacher"],
+                )
+                for run in runs
+            ]
+        )
+    for (labels, weights), (other_labels, other_weights) in zip(*seen, strict=True):
+        assert labels == other_labels
+        assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("rank_by", ["graph", "both"])
+def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, place, digits):
+    where = dataclasses.replace(place, networks_needed=frozenset([STARTED.id]))
+    train_run(STARTED, where)
+    store = Store(place.results, "s")
+    child = dataclasses.replace(BY_GRAPH, rank_by=rank_by)
+    labels, selection = labeled_images(child, digits, store)
+    prototypes = resolve(RUN.label_set, digits)
+    teacher = start_run(RUN, digits, torch.device("cpu")).teacher
+    teacher.load_state_dict(checkpoint.load(store.network(STARTED.id))["teacher"])
+    with torch.no_grad():
+        features = teacher.features(to_float(digits.train.images))
+        probs = teacher.classify(features).double().softmax(dim=1).numpy()
+    indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
+    found = propagate(neighbor_graph(features.numpy()), indices, classes, 10)
+    if rank_by == "both":
+        found = multiplied(found, normalize_mass(probs))
+    assert selection.indices.tolist() == expected_selection(found, prototypes, 4)
+    assert labels.labels[10:] == tuple(found.predictions[selection.indices])
+
+
+def test_the_scheduler_keeps_the_networks_that_children_read(place):
+    study = Study(reproduces="", runs=lambda budget: [BY_GRAPH], name="s")
+    plan = prepare(study, study.enumerate(), results=place.results, device="cpu", workers=1)
+    assert plan.runs == [STARTED, BY_GRAPH]
+    outcomes = execute(plan.waiting, plan.runtime, plan.devices, Recorder(), Stop())
+    assert [outcome.state for outcome in outcomes] == ["finished"] * 2
+    assert plan.store.network(STARTED.id).exists()
+    assert not plan.store.network(BY_GRAPH.id).exists()
+
+
+def test_a_finished_parent_without_its_network_is_one_line(place):
+    train_run(STARTED, place)
+    study = Study(reproduces="", runs=lambda budget: [BY_GRAPH], name="s")
+    with pytest.raises(
+        InputError, match=r"'graph' needs the network of .* train it again"
+    ) as error:
+        prepare(study, study.enumerate(), results=place.results, device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_starts_from_the_weights_of_an_encoder(place, digits):
+    store = Store(place.results, "s")
+    encoder = starts.encoder_for(ENCODED, digits, store, print)
+    training = start_run(ENCODED, digits, torch.device("cpu"), encoder)
+    fresh = start_run(RUN, digits, torch.device("cpu"))
+    own, random = training.student.state_dict(), fresh.student.state_dict()
+    for name, value in encoder.state_dict().items():
+        if name.startswith("classify."):
+            assert torch.equal(own[name], random[name])
+        else:
+            assert torch.equal(own[name], value)
+            assert torch.equal(training.teacher.state_dict()[name], value)
+    train_run(ENCODED, place)
+    row = store.read("runs", [ENCODED.id]).iloc[0]
+    assert (row["encoder"], row["num_picks"]) == (ENCODED.encoder, 0)
+
+
+@pytest.mark.parametrize("run", [STARTED, ENCODED], ids=["propagation", "encoder"])
+def test_a_stop_while_the_embedding_is_computed(run, tmp_path, cache):
+    """Nothing is lost but the embedding, and the rows are those of a run without the stop."""
+    run = dataclasses.replace(run, embedding_seed=3)
+    stopped = Runtime(results=tmp_path / "stopped", study="s", checkpoint_seconds=0.5)
+    notes = []
+    assert train_run(run, stopped, should_stop=lambda: True, report=notes.append) == "interrupted"
+    assert "note" in notes[0]
+    assert not Store(stopped.results, "s").has_parts(run.id)
+    assert train_run(run, stopped) == "finished"
+    whole = dataclasses.replace(stopped, results=tmp_path / "whole")
+    train_run(run, whole)
+    assert_equal_tables(tables(stopped), tables(whole))
+
+
+def test_a_stop_while_training_resumes_exactly(place, tmp_path):
+    run = dataclasses.replace(
+        LONG, start="propagation", embedding=SPEC, num_start=5, encoder=ENCODED.encoder
+    )
+    steps = []
+
+    def report(progress):
+        steps.append(progress.get("step", 0))
+
+    assert train_run(run, place, should_stop=lambda: len(steps) > 3, report=report) == "interrupted"
+    assert train_run(run, place, report=report) == "finished"
+    whole = dataclasses.replace(place, results=tmp_path / "whole")
+    train_run(run, whole)
+    assert_equal_tables(tables(place), tables(whole))
+
+
+def test_the_layout_of_the_first_attempt_is_kept(place, tmp_path):
+    """A resumed run does not probe again: it might find otherwise."""
+    asked = iter([False, False, True])
+    first = dataclasses.replace(place, layout="contiguous")
+    assert train_run(LONG, first, should_stop=lambda: next(asked)) == "interrupted"
+    train_run(LONG, dataclasses.replace(place, layout="channels_last"))
+    row = Store(place.results, "s").read("runs").iloc[0]
+    assert (row["layout"], row["computed_in"]) == ("contiguous", "fp32")
+    train_run(LONG, dataclasses.replace(place, results=tmp_path / "other"))
+    row = Store(tmp_path / "other", "s").read("runs").iloc[0]
+    assert row["layout"] == LAYOUTS[0]
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"start": "embedding"}, "start"),
+    ({"start": "propagation"}, "needs an embedding"),
+    ({"start": "propagation", "embedding": SPEC}, "needs num_start, at least 1"),
+    ({"embedding": SPEC}, "are for start='propagation'"),
+    ({"num_start": 3}, "are for start='propagation'"),
+    ({"embedding_seed": 1}, "embedding_seed has no effect"),
+    ({"start": "propagation", "embedding": SPEC, "num_start": 3, "parent": RUN,
+      "picks_per_class": 1}, "leave start out"),
+])  # fmt: skip
+def test_settings_that_have_no_effect_or_lack_another(changes, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(RUN, **changes)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"embedding": "resnet"}, "unknown embedding 'resnet'"),
+    ({"embedding": "teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
+    ({"encoder": SPEC}, "kmeans-patches:16 trains no encoder"),
+    ({"encoder": "simclr:3@fast-8-16"}, "is a fast-8-16, the network of the run a wrn-7-1"),
+])  # fmt: skip
+def test_what_cannot_be_started_from_is_said_before_training(changes, message, place):
+    with pytest.raises(InputError, match=message):
+        check([dataclasses.replace(STARTED, **changes)], place)
+
+
+def test_ids_and_titles():
+    """Runs without a start keep the ids that they had."""
+    assert RUN.id == "e7f7f05ee19c1ae5"
+    assert len({RUN.id, STARTED.id, ENCODED.id, BY_GRAPH.id}) == 4
+    assert STARTED.title == f"{RUN.title} (+40 by propagation)"
+    assert BY_GRAPH.title == f"{RUN.title} (round 1, +4, by graph of fixmatch)"
