@@ -155,7 +155,7 @@ def describe(dataset: Dataset, label_set: LabelSet, start: Start) -> list[str]:
         *table.splitlines(),
         f"right*: {100 * (predictions == true)[rest].mean():.1f}% of the {len(rest):,} images,"
         f" {100 * is_right.mean():.1f}% of the {len(is_right):,} selected",
-        *([f"no label reaches {unreached:,} images (counted as wrong)"] if unreached else []),
+        *([f"images that no label reaches, counted as wrong: {unreached:,}"] if unreached else []),
     ]
 
 

@@ -10,17 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from boss.cli import main
-from boss.data import Dataset
-from boss.data.label_sets import resolve
+from boss.data import Dataset, ImageSet
+from boss.data.label_sets import LabelSet, resolve
 from boss.errors import InputError
 from boss.prototypes.contact_sheet import MARK, Candidate, ClassRow, class_sheet, enlarged
 from boss.prototypes.embeddings import embed
-from boss.prototypes.propagated import Request, preview
-from boss.prototypes.propagation import nearest_neighbors, neighbor_graph, start_from
+from boss.prototypes.propagated import Request, describe, preview
+from boss.prototypes.propagation import (
+    Propagation,
+    Start,
+    nearest_neighbors,
+    neighbor_graph,
+    start_from,
+)
 
 ROOT = Path(__file__).parents[2]
 EMBEDDING = "kmeans-patches:16"  # coarse and quick
@@ -189,6 +196,31 @@ def test_images_without_a_class_are_left_out(
     assert sum(int(row[1]) for row in table) == few.sum() - 3
     assert lines.count("contact sheet: a/b.png") == 1
     assert [path.name for path in Path("a").iterdir()] == ["b.png"]
+
+
+def test_a_table_by_hand() -> None:
+    """Images 0, 1 and 6 are labeled; no label reaches 5, and no image but its own is called owl."""
+    true = torch.tensor([0, 1, 0, 1, 0, 0, 2])
+    images = ImageSet(torch.zeros((7, 1, 8, 8), dtype=torch.uint8), true, ("cat", "dog", "owl"))
+    dataset = Dataset("zoo", images, images, flip=False)
+    predictions = np.array([0, 1, 0, 1, 1, -1, 2])
+    found = Propagation(np.zeros((7, 3)), predictions, np.linspace(1, 0.4, 7))
+    label_set = LabelSet("file:mine", (0, 1, 6), (0, 1, 2))
+    chosen = np.array([2, 3, 4])
+    start = Start(chosen, predictions[chosen], found.certainty[chosen], found)
+    lines = describe(dataset, label_set, start)
+    assert tables(lines) == [
+        [
+            ["cat", "1", "1", "1 (100%)", "0.800"],
+            ["dog", "2", "2", "1 (50%)", "0.600"],
+            ["owl", "0", "0", "-", "-"],
+        ]
+    ]
+    assert lines[0] == "file:mine: labels of 3 images propagated to 4 others"
+    assert lines[-2:] == [
+        "right*: 50.0% of the 4 images, 66.7% of the 3 selected",
+        "images that no label reaches, counted as wrong: 1",
+    ]
 
 
 def test_names_of_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
