@@ -69,14 +69,26 @@ def select_most_confident(
     """
     order = np.lexsort((indices, uncertainty))  # by uncertainty, then by index
     by_class = [order[predictions[order] == k][:per_class] for k in range(len(class_names))]
+    chosen = np.concatenate(by_class)
+    reason = stop_reason(predictions[chosen], per_class, class_names)
+    return Selection(indices[chosen], predictions[chosen], uncertainty[chosen], reason)
+
+
+def stop_reason(
+    predictions: NDArray[np.int64], per_class: int, class_names: tuple[str, ...]
+) -> str:
+    """Whether every class has as many selected images as were asked for, and which have fewer.
+
+    >>> stop_reason(np.array([0, 0, 1]), 2, ("cat", "dog"))
+    'too few: dog 1'
+    """
+    counts = np.bincount(predictions, minlength=len(class_names)).tolist()
     few = [
-        f"{name} {len(found)}"
-        for name, found in zip(class_names, by_class, strict=True)
-        if len(found) < per_class
+        f"{name} {count}"
+        for name, count in zip(class_names, counts, strict=True)
+        if count < per_class
     ]
-    selected = np.concatenate(by_class)
-    reason = f"too few: {', '.join(few)}" if few else ENOUGH
-    return Selection(indices[selected], predictions[selected], uncertainty[selected], reason)
+    return f"too few: {', '.join(few)}" if few else ENOUGH
 
 
 def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -> Selection:
@@ -93,37 +105,24 @@ def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -
             f"the predictions of {run.parent.title} are missing in {store.folder}: remove"
             f" runs/{run.parent.id}.parquet to train it again"
         )
-    return select_new(
-        run,
-        dataset,
-        prototypes,
-        table["image_index"].to_numpy(dtype=np.int64),
-        table["guess"].to_numpy(dtype=np.int64),
-        table["doubt"].to_numpy(dtype=np.float64),
-        per_class=run.picks_per_class,
-    )
-
-
-def select_new(
-    run: Run,
-    dataset: Dataset,
-    prototypes: LabelSet,
-    indices: NDArray[np.int64],
-    predictions: NDArray[np.int64],
-    uncertainty: NDArray[np.float64],
-    *,
-    per_class: int,
-) -> Selection:
-    """As `select_most_confident`, without the prototypes and the images held out for validation."""
-    held_out = validation_indices(dataset.train.labels.cpu().numpy(), run.num_validation)
-    allowed = ~np.isin(indices, np.concatenate([held_out, np.array(prototypes.indices)]))
+    indices = table["image_index"].to_numpy(dtype=np.int64)
+    allowed = selectable(run, dataset, prototypes)[indices]
     return select_most_confident(
         indices[allowed],
-        predictions[allowed],
-        uncertainty[allowed],
-        per_class=per_class,
+        table["guess"].to_numpy(dtype=np.int64)[allowed],
+        table["doubt"].to_numpy(dtype=np.float64)[allowed],
+        per_class=run.picks_per_class,
         class_names=dataset.class_names,
     )
+
+
+def selectable(run: Run, dataset: Dataset, prototypes: LabelSet) -> NDArray[np.bool_]:
+    """Which training images may be selected: no prototype, none held out for validation (N,)."""
+    labels = dataset.train.labels.cpu().numpy()
+    allowed = np.ones(len(labels), dtype=bool)
+    allowed[validation_indices(labels, run.num_validation)] = False
+    allowed[list(prototypes.indices)] = False
+    return allowed
 
 
 def joined(prototypes: LabelSet, selected: Selection, labels: NDArray[np.int64]) -> LabelSet:

@@ -1,4 +1,4 @@
-"""A contact sheet: one picture of the candidate images of every method.
+"""Contact sheets: one picture of the candidates of every method, or of the images of every class.
 
 H x W pixels, C channels (1 or 3), S the side of an image on the sheet
 """
@@ -6,7 +6,7 @@ H x W pixels, C channels (1 or 3), S the side of an image on the sheet
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ MARGIN, GAP = 16, 12
 FONT, LINE = 11, 14  # size and distance of lines of text
 MIN_WIDTH, MAX_HEIGHT = 800, 20_000  # of the picture; higher ones lose the last ranks
 COLUMNS = 10  # groups side by side; up to twice as many for data sets of many classes
+NAME_WIDTH = 150  # of the column of class names
 BLACK, GRAY, WHITE = "#000000", "#5a5a5a", "#ffffff"
 MARK = "#d55e00"  # vermilion, distinct for color-blind readers
 
@@ -50,6 +51,16 @@ class Row:
     groups_are: str = ""  # "classes" or "clusters" if empty, by consulted_labels
 
 
+@dataclass(frozen=True, eq=False)
+class ClassRow:
+    """The images that were given one class; `class_name` of a candidate is its true class."""
+
+    class_name: str
+    notes: Sequence[str]  # lines below the name
+    labeled: Candidate
+    selected: Sequence[Candidate]  # in the order of their ranks
+
+
 def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a PNG with a row of images for each method and rank.
 
@@ -61,21 +72,16 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    import matplotlib as mpl
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    # Matplotlib brings its own fonts: the same on every machine.
-    fonts = Path(mpl.get_data_path(), "fonts/ttf")
-    plain = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), FONT)
-    bold = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), FONT)
-    large = ImageFont.truetype(str(fonts / "DejaVuSans-Bold.ttf"), FONT + 3)
-
+    fonts = _load_fonts()
+    plain = fonts.plain
     size = len(enlarged(rows[0].groups[0][0].image))
     cell_width, cell_height = max(size, THUMBNAIL) + GAP, size + 3 * LINE + GAP
     most = max(len(row.groups) for row in rows)
     columns = most if most <= COLUMNS else _even(most, 2 * COLUMNS)
     width = max(2 * MARGIN + columns * cell_width, MIN_WIDTH)
-    titles = _wrap(title, width - 2 * MARGIN, large)
+    titles = _wrap(title, width - 2 * MARGIN, fonts.large)
 
     def layout(num_ranks: int) -> tuple[list[list[str]], int]:
         """The text above each row, and the height of the picture."""
@@ -94,11 +100,11 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
     for line in titles:
-        draw.text((MARGIN, y), line, BLACK, large)
+        draw.text((MARGIN, y), line, BLACK, fonts.large)
         y += LINE
     y += LINE
     for row, lines in zip(rows, texts, strict=True):
-        draw.text((MARGIN, y), row.method, BLACK, bold)
+        draw.text((MARGIN, y), row.method, BLACK, fonts.bold)
         y += LINE
         for line in lines:
             draw.text((MARGIN, y), line, GRAY, plain)
@@ -109,10 +115,88 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
                 for column, group in enumerate(row.groups[first : first + columns]):
                     if rank <= len(group):
                         cell = (MARGIN + column * cell_width, y)
-                        _draw(sheet, cell, cell_width, group[rank - 1], row, num_ranks, plain, bold)
+                        _draw(sheet, cell, cell_width, group[rank - 1], row, num_ranks, fonts)
                 y += cell_height
         y += LINE + GAP // 2
     write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
+
+
+def class_sheet(rows: Sequence[ClassRow], title: str, legend: str, path: Path) -> None:
+    """Write a PNG with a row for each class: its labeled image, set apart, then the selected ones.
+
+    Images whose true class is another are framed, with the true class below them.
+
+    Args:
+        legend: what the marks mean, below the images.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from PIL import Image, ImageDraw
+
+    fonts = _load_fonts()
+    size = len(enlarged(rows[0].labeled.image))
+    cell_width, cell_height = max(size, THUMBNAIL) + GAP, size + 3 * LINE + GAP
+    first = MARGIN + NAME_WIDTH  # where the labeled images begin
+    apart = first + cell_width + 2 * GAP  # where the selected images begin
+    columns = max(len(row.selected) for row in rows)
+    width = max(apart + columns * cell_width + MARGIN, MIN_WIDTH)
+    titles = _wrap(title, width - 2 * MARGIN, fonts.large)
+    legends = _wrap(legend, width - 2 * MARGIN, fonts.plain)
+    text = len(titles) + 2 + len(legends)
+    height = 2 * MARGIN + text * LINE + GAP + len(rows) * cell_height
+    sheet = Image.new("RGB", (width, height), WHITE)
+    draw = ImageDraw.Draw(sheet)
+    y = MARGIN
+    for line in titles:
+        draw.text((MARGIN, y), line, BLACK, fonts.large)
+        y += LINE
+    y += LINE
+    draw.text((first, y), "labeled", GRAY, fonts.plain)
+    draw.text((apart, y), "the most certain first", GRAY, fonts.plain)
+    y += LINE + GAP // 2
+    end = y + len(rows) * cell_height - GAP
+    draw.line((apart - 3 * GAP // 2, y, apart - 3 * GAP // 2, end), GRAY)
+    for row in rows:
+        name = _cut(_one_line(row.class_name), NAME_WIDTH - GAP, fonts.bold)
+        draw.text((MARGIN, y), name, BLACK, fonts.bold)
+        for number, note in enumerate(row.notes, start=1):
+            draw.text((MARGIN, y + number * LINE), note, GRAY, fonts.plain)
+        xs = (first, *(apart + column * cell_width for column in range(columns)))
+        for x, candidate in zip(xs, (row.labeled, *row.selected), strict=False):
+            rank = f"rank {candidate.rank}: " if candidate is not row.labeled else ""
+            lines = [
+                (f"{rank}{candidate.score:.3f}", GRAY, fonts.plain),
+                (f"image {candidate.index}", GRAY, fonts.plain),
+            ]
+            is_wrong = candidate.class_name != row.class_name
+            if is_wrong:
+                is_class = f"is {_one_line(candidate.class_name)}"
+                lines.append((_cut(is_class, cell_width - GAP // 2, fonts.bold), MARK, fonts.bold))
+            _picture(sheet, (x, y), candidate.image, lines, framed=is_wrong)
+        y += cell_height
+    y += GAP // 2
+    for line in legends:
+        draw.text((MARGIN, y), line, GRAY, fonts.plain)
+        y += LINE
+    write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
+
+
+class _Fonts(NamedTuple):
+    plain: "ImageFont.FreeTypeFont"
+    bold: "ImageFont.FreeTypeFont"
+    large: "ImageFont.FreeTypeFont"  # bold
+
+
+def _load_fonts() -> _Fonts:
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    # Matplotlib brings its own fonts: the same on every machine.
+    folder = Path(mpl.get_data_path(), "fonts/ttf")
+    plain, bold = (str(folder / f"DejaVuSans{weight}.ttf") for weight in ("", "-Bold"))
+    sizes = ((plain, FONT), (bold, FONT), (bold, FONT + 3))
+    return _Fonts(*(ImageFont.truetype(file, size) for file, size in sizes))
 
 
 def _draw(
@@ -122,31 +206,45 @@ def _draw(
     candidate: Candidate,
     row: Row,
     num_ranks: int,
-    plain: "ImageFont.FreeTypeFont",
-    bold: "ImageFont.FreeTypeFont",
+    fonts: _Fonts,
 ) -> None:
     """A candidate and the three lines below it, in a cell of this width."""
+    is_selected = candidate.rank == row.rank
+    times = _selected(row).count(candidate.class_name) if is_selected else 1
+    font = fonts.bold if is_selected and num_ranks > 1 else fonts.plain
+    note = f" ×{times}" if times > 1 else ""
+    room = width - GAP // 2 - font.getlength(note)
+    lines = [
+        (
+            _cut(_one_line(candidate.class_name), room, font) + note,
+            MARK if times > 1 else BLACK,
+            font,
+        ),
+        (f"rank {candidate.rank}: {candidate.score:.4g}", GRAY, fonts.plain),
+        (f"image {candidate.index}", GRAY, fonts.plain),
+    ]
+    _picture(sheet, cell, candidate.image, lines, framed=times > 1)
+
+
+def _picture(
+    sheet: "Image.Image",
+    cell: tuple[int, int],
+    image: NDArray[np.uint8],
+    lines: Sequence[tuple[str, str, "ImageFont.FreeTypeFont"]],
+    *,
+    framed: bool,
+) -> None:
+    """An image and the lines below it: text, color, font."""
     from PIL import Image, ImageDraw
 
     draw = ImageDraw.Draw(sheet)
     x, y = cell
-    pixels = enlarged(candidate.image)
+    pixels = enlarged(image)
     size = len(pixels)
-    is_selected = candidate.rank == row.rank
-    times = _selected(row).count(candidate.class_name) if is_selected else 1
-    if times > 1:
+    if framed:
         draw.rectangle((x - 3, y - 3, x + size + 2, y + size + 2), MARK)
     sheet.paste(Image.fromarray(pixels), (x, y))
-    font = bold if is_selected and num_ranks > 1 else plain
-    note = f" ×{times}" if times > 1 else ""
-    room = width - GAP // 2 - font.getlength(note)
-    lines = [
-        (_cut(_one_line(candidate.class_name), room, font) + note, font),
-        (f"rank {candidate.rank}: {candidate.score:.4g}", plain),
-        (f"image {candidate.index}", plain),
-    ]
-    for number, (text, font) in enumerate(lines):
-        color = GRAY if number else MARK if times > 1 else BLACK
+    for number, (text, color, font) in enumerate(lines):
         draw.text((x, y + size + 3 + number * LINE), text, color, font)
 
 

@@ -108,6 +108,11 @@ def embed(
     return [features[part] for part in parts]
 
 
+def cache_of(results: Path) -> Path:
+    """The folder, below that of results, in which embeddings are kept."""
+    return results / "embeddings"
+
+
 def oracle(spec: str) -> str:
     """Which hidden labels an embedding used, through the run of its teacher; "" if none.
 

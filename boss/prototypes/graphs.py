@@ -1,6 +1,6 @@
-"""The graph of nearest neighbors of an embedding, kept beside it in the cache.
+"""The nearest neighbors of an embedding, kept beside it in the cache.
 
-Dimensions: N training images.
+N images, F features, R neighbors of an image
 """
 
 import hashlib
@@ -12,11 +12,12 @@ import numpy as np
 from scipy import sparse
 
 from boss.data import Dataset
-from boss.prototypes.embeddings import embed
-from boss.prototypes.propagation import NUM_NEIGHBORS, POWER, neighbor_graph
+from boss.prototypes.embeddings import Features, embed
+from boss.prototypes.progress import StageProgress
+from boss.prototypes.propagation import NUM_NEIGHBORS, Neighbors, connect, nearest_neighbors
 from boss.results.write import write_atomically
 
-FORMAT = 1  # of the files: increase it whenever a graph of the same features changes
+FORMAT = 1  # of the files: increase it whenever the neighbors of the same features change
 
 
 def graph_of(
@@ -25,33 +26,44 @@ def graph_of(
     *,
     cache: Path,
     seed: int = 0,
-    device: str = "cpu",
     report: Callable[[str], None] = lambda line: None,
 ) -> sparse.csr_array:
-    """`neighbor_graph` of the training images in an embedding, computed once per cache.
+    """`connect` of the nearest neighbors of each training image in an embedding (N, N).
 
     Args:
         as for `boss.prototypes.embeddings.embed`.
-
-    Returns:
-        (N, N).
     """
-    [features] = embed(spec, dataset, cache=cache, seed=seed, device=device, report=report)
-    key = hashlib.sha256(f"{FORMAT} {NUM_NEIGHBORS} {POWER}".encode())
+    [features] = embed(spec, dataset, cache=cache, seed=seed, report=report)
+    progress = StageProgress(spec, report)
+    progress.begin("nearest neighbors")
+    return connect(kept_neighbors(features, cache, progress))
+
+
+def kept_neighbors(
+    features: Features, cache: Path, progress: Callable[[float], None] = lambda share: None
+) -> Neighbors:
+    """`nearest_neighbors`, read from the cache if it was computed before.
+
+    Args:
+        features: (N, F).
+        cache: folder.
+        progress: called with the share done in [0, 1].
+    """
+    key = hashlib.sha256(f"{FORMAT} {NUM_NEIGHBORS} {features.shape}".encode())
     key.update(features.tobytes())
-    path = cache / f"graph-{key.hexdigest()[:16]}.npz"
+    path = cache / f"neighbors-{key.hexdigest()[:16]}.npz"
     try:
-        kept = sparse.load_npz(path)
-        if kept.shape == (len(features), len(features)) and np.isfinite(kept.data).all():
-            return sparse.csr_array(kept)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with np.load(path, allow_pickle=False) as file:
+            kept = Neighbors(file["indices"].astype(np.int64), file["cosines"])
+        if kept.indices.shape == kept.cosines.shape == (len(features), NUM_NEIGHBORS):
+            return kept
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or damaged
         pass
-    report(f"{spec}: graph of {NUM_NEIGHBORS} neighbors")
-    graph = neighbor_graph(features)
+    found = nearest_neighbors(features, progress=progress)
 
     def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a path, scipy would append .npz to its name
-            sparse.save_npz(file, graph)
+        with temporary.open("wb") as file:  # given a path, numpy would append .npz to its name
+            np.savez(file, indices=found.indices.astype(np.int32), cosines=found.cosines)
 
     write_atomically(path, save)
-    return graph
+    return found

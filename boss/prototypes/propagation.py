@@ -1,67 +1,165 @@
 """Label propagation: a few labels spread over the graph of nearest neighbors in an embedding.
 
-N images, F dimensions, L labeled images, K classes
+N images, F dimensions, R neighbors of an image, L labeled images, K classes, M selected images
 
 Zhou et al. 2003, "Learning with local and global consistency", on the graph of Iscen et al. 2019
 (arXiv 1904.04717); class mass normalization after Zhu, Ghahramani and Lafferty 2003.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import cg
 
+from boss.data.label_sets import LabelSet
 from boss.errors import InputError, check_interval
 
+NUM_START = 100  # images of each predicted class with which a training starts
 NUM_NEIGHBORS = 20
 POWER = 3.0  # of the cosine similarity: near neighbors count for more
 ALPHA = 0.99  # how far labels spread: the weight of the neighbors against the label itself
 TOLERANCE = 1e-6  # of the residual, relative
+PIECE = 500  # images whose similarities to all others are in memory at a time
+
+
+class Neighbors(NamedTuple):
+    """The nearest neighbors of each image, without itself, by the cosine of their features."""
+
+    indices: NDArray[np.int64]  # (N, R), the nearest first
+    cosines: NDArray[np.float32]  # (N, R)
 
 
 class Propagation(NamedTuple):
     """What a few labels say of all images."""
 
     scores: NDArray[np.float64]  # (N, K), rows sum to 1; 0 where no label reaches an image
-    predictions: NDArray[np.int64]  # (N,)
+    predictions: NDArray[np.int64]  # (N,), -1 where no label reaches an image
     certainty: NDArray[np.float64]  # the score of the prediction, in [0, 1] (N,)
+
+
+class Start(NamedTuple):
+    """The images that join the labeled ones: by class, the most certain first."""
+
+    indices: NDArray[np.int64]  # (M,), none of them labeled
+    labels: NDArray[np.int64]  # propagated (M,)
+    certainty: NDArray[np.float64]  # (M,)
+    propagation: Propagation  # of all images
+
+
+def start_from(
+    graph: sparse.csr_array,
+    label_set: LabelSet,
+    num_classes: int,
+    num_per_class: int = NUM_START,
+    allowed: NDArray[np.bool_] | None = None,
+) -> Start:
+    """The most certain images of each predicted class, with their propagated labels.
+
+    Labels spread over all images of the graph. Only allowed ones are selected, and none that the
+    label set labels. No hidden label is an input.
+
+    Args:
+        graph: of `neighbor_graph` (N, N).
+        allowed: which images may be selected (N,), such as those not held out for validation; None
+            for all.
+
+    Raises:
+        InputError: the label set has no image of a class, num_per_class is below 1, or no image
+            can be selected.
+    """
+    check_interval("[1, inf)", num_per_class=num_per_class)
+    labeled = np.array(label_set.indices, dtype=np.int64)
+    found = propagate(graph, labeled, np.array(label_set.labels, dtype=np.int64), num_classes)
+    free = np.ones(graph.shape[0], dtype=bool) if allowed is None else allowed.copy()
+    free[labeled] = False
+    chosen = most_certain(found, num_per_class, free)
+    if len(chosen) == 0:
+        raise InputError(f"{label_set.id} leaves no image that label propagation could label")
+    return Start(chosen, found.predictions[chosen], found.certainty[chosen], found)
+
+
+def check_covered(label_set: LabelSet, class_names: Sequence[str]) -> None:
+    """Raise InputError unless the label set has an image of every class."""
+    missing = [name for k, name in enumerate(class_names) if k not in label_set.labels]
+    if missing:
+        raise InputError(
+            f"label propagation needs a label of every class: {label_set.id} has none of"
+            f" {', '.join(missing)}"
+        )
+
+
+def nearest_neighbors(
+    features: NDArray[np.floating],
+    num_neighbors: int = NUM_NEIGHBORS,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Neighbors:
+    """The nearest neighbors of each image, by comparing all pairs on the CPU.
+
+    Takes N^2 F multiply-adds: some two minutes on two cores for 50,000 images and F = 1,600.
+
+    Args:
+        features: (N, F). A row of zeros has cosine 0 to every other.
+        progress: called with the share done in [0, 1].
+
+    Raises:
+        InputError: there are too few images, or num_neighbors is out of range.
+    """
+    check_interval("[1, inf)", num_neighbors=num_neighbors)
+    num = len(features)
+    if num_neighbors >= num:
+        raise InputError(f"num_neighbors must be below the number of images, {num}")
+    x = np.asarray(features, dtype=np.float32)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    unit = torch.from_numpy(x / np.where(length > 0, length, 1))
+    indices = np.empty((num, num_neighbors), dtype=np.int64)
+    cosines = np.empty((num, num_neighbors), dtype=np.float32)
+    progress(0.0)
+    for start in range(0, num, PIECE):
+        similar = unit[start : start + PIECE] @ unit.T  # (n, N)
+        similar.diagonal(start).fill_(-torch.inf)  # an image is no neighbor of itself
+        piece = slice(start, start + len(similar))
+        cosines[piece], indices[piece] = similar.topk(num_neighbors, dim=1)
+        progress(piece.stop / num)
+    return Neighbors(indices, cosines)
+
+
+def purity(neighbors: Neighbors, labels: NDArray[np.int64]) -> float:
+    """The share of neighbors that are of the same class as their image: a diagnostic.
+
+    Args:
+        labels: the true classes of all images (N,), hidden from training.
+    """
+    return float((labels[neighbors.indices] == labels[:, None]).mean())
 
 
 def neighbor_graph(
     features: NDArray[np.floating], num_neighbors: int = NUM_NEIGHBORS, power: float = POWER
 ) -> sparse.csr_array:
+    """The graph of the nearest neighbors: `connect` of `nearest_neighbors`."""
+    return connect(nearest_neighbors(features, num_neighbors), power)
+
+
+def connect(neighbors: Neighbors, power: float = POWER) -> sparse.csr_array:
     """S = D^-1/2 W D^-1/2 with W = A + A' and A the similarities of each image to its neighbors.
 
     A_ij = max(0, cosine of i and j)^power for the nearest neighbors j of i, 0 elsewhere and on the
-    diagonal. Takes N^2 F multiply-adds: some 20 seconds on two cores for 50,000 images and F = 400.
-
-    Args:
-        features: (N, F), rows not zero.
+    diagonal.
 
     Returns:
         (N, N), symmetric; its largest eigenvalue is 1.
 
     Raises:
-        InputError: there are too few images, or an option is out of range.
+        InputError: power is not positive.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    check_interval("[1, inf)", num_neighbors=num_neighbors)
     check_interval("(0, inf)", power=power)
-    num = len(features)
-    if num_neighbors >= num:
-        raise InputError(f"num_neighbors must be below the number of images, {num}")
-    unit = np.asarray(features, dtype=np.float32)
-    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
-    # Of unit vectors the nearest are those with the largest cosine.
-    nearest = NearestNeighbors(n_neighbors=num_neighbors, algorithm="brute").fit(unit)
-    distance, column = nearest.kneighbors()  # without the image itself (N, num_neighbors)
-    cosine = 1 - distance.astype(np.float64) ** 2 / 2
+    num, num_neighbors = neighbors.indices.shape
     row = np.repeat(np.arange(num), num_neighbors)
-    weights = np.maximum(cosine, 0).ravel() ** power
-    one_way = sparse.csr_array((weights, (row, column.ravel())), shape=(num, num))
+    weights = np.maximum(neighbors.cosines.astype(np.float64), 0).ravel() ** power
+    one_way = sparse.csr_array((weights, (row, neighbors.indices.ravel())), shape=(num, num))
     both_ways = (one_way + one_way.T).tocsr()
     degree = np.maximum(np.asarray(both_ways.sum(axis=0)).ravel(), np.finfo(np.float64).tiny)
     scale = sparse.diags_array(1 / np.sqrt(degree))
@@ -130,8 +228,9 @@ def normalize_rows(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def of_scores(scores: NDArray[np.float64]) -> Propagation:
-    """Predictions and certainty of scores whose rows sum to 1 (N, K)."""
-    return Propagation(scores, scores.argmax(axis=1), scores.max(axis=1))
+    """Predictions and certainty of scores (N, K) whose rows sum to 1 or are zeros."""
+    certainty = scores.max(axis=1)
+    return Propagation(scores, np.where(certainty > 0, scores.argmax(axis=1), -1), certainty)
 
 
 def multiplied(found: Propagation, probs: NDArray[np.float64]) -> Propagation:
@@ -143,14 +242,20 @@ def multiplied(found: Propagation, probs: NDArray[np.float64]) -> Propagation:
     return of_scores(normalize_rows(found.scores * probs))
 
 
-def most_certain(found: Propagation, num_per_class: int) -> NDArray[np.int64]:
+def most_certain(
+    found: Propagation, num_per_class: int, allowed: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
     """Indices of the most certain images of each predicted class: by class, then by rank.
 
     Ties are broken by index; a class with fewer predictions gives fewer images.
+
+    Args:
+        allowed: which images may be selected (N,); None for all.
     """
     chosen = []
     for label in range(found.scores.shape[1]):
-        members = np.flatnonzero(found.predictions == label)
+        is_member = found.predictions == label
+        members = np.flatnonzero(is_member if allowed is None else is_member & allowed)
         order = np.argsort(-found.certainty[members], kind="stable")
         chosen.append(members[order[:num_per_class]])
     return np.concatenate(chosen)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boss import data
 from boss.data import Dataset
 from boss.data.label_sets import FOLDER, SELECTION_NAME
 from boss.errors import InputError
-from boss.prototypes import embeddings, probe, selection
+from boss.prototypes import embeddings, inputs, selection
 from boss.prototypes.contact_sheet import Candidate, Row, contact_sheet
 from boss.prototypes.selection import Selection
 from boss.results.write import write_atomically
@@ -54,17 +53,9 @@ class Request:
             )
         if self.out is not None and self.out.suffix != ".json":
             raise InputError(f"--out {self.out}: the name of a label set file ends in .json")
-        is_own = self.data is not None and data.is_own(str(self.data))
-        if is_own and self.dataset != "cifar10":
-            raise InputError(
-                f"--data {self.data} would not be used: `select {self.data}` selects from it"
-            )
+        inputs.check_data(self.dataset, self.data)
         if not self.overwrite:
-            there = [path for path in (*self.files.values(), self.sheet) if path.exists()]
-            if there:
-                raise InputError(
-                    f"{there[0]} exists: --force replaces it, --out names another file"
-                )
+            inputs.check_absent((*self.files.values(), self.sheet))
 
     @property
     def files(self) -> dict[str, Path]:
@@ -84,18 +75,8 @@ class Request:
         return FOLDER / f"{self._name(method)}.png"
 
     def _name(self, method: str) -> str:
-        """The settings that are not the defaults, as a name of files and of `select:NAME`."""
-        kind, _, detail = self.embedding.partition(":")
-        words = [Path(self.dataset).stem, kind, Path(detail).stem, method]
-        words += [
-            f"{key}{value:g}"
-            for key, value, default in (
-                ("trim", self.trim, 0), ("rank", self.rank, 1), ("seed", self.seed, 0)
-            )
-            if value != default
-        ]  # fmt: skip
-        slugs = [re.sub("[^A-Za-z0-9._]+", "-", word).strip("-.") for word in words]
-        return "-".join(filter(None, slugs))
+        settings = (("trim", self.trim, 0), ("rank", self.rank, 1), ("seed", self.seed, 0))
+        return inputs.file_name(self.dataset, self.embedding, method, settings=settings)
 
 
 def make_label_sets(request: Request, report: Callable[[str], None]) -> list[str]:
@@ -111,31 +92,19 @@ def make_label_sets(request: Request, report: Callable[[str], None]) -> list[str
         InputError: the data set, the embedding or a selection is unavailable, or a file cannot be
             written.
     """
-    dataset = _load(request)
+    dataset = inputs.load(request.dataset, request.data)
     embeddings.check(request.embedding, dataset)
-    for path in (*request.files.values(), request.sheet):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-    x_train, *x_test = embeddings.embed(
+    inputs.make_folders((*request.files.values(), request.sheet))
+    x_train, lines = inputs.embed_images(
         request.embedding,
         dataset,
-        parts=("train", "test") if request.with_probe else ("train",),
-        cache=request.results / "embeddings",
+        with_probe=request.with_probe,
+        results=request.results,
         seed=request.seed,
         device=request.device,
         report=report,
     )
     labels = dataset.train.labels.numpy()
-    lines = [f"{request.embedding}: {len(x_train):,} images x {x_train.shape[1]:,} features"]
-    if x_test:
-        accuracy = probe.linear_probe(x_train, labels, x_test[0], dataset.test.labels.numpy())
-        lines.append(
-            f"linear probe: {100 * accuracy:.2f}% of the test images (a diagnostic on the test"
-            " labels; it does not change the selection)"
-        )
 
     selections = {}
     for method in request.methods:
@@ -174,13 +143,6 @@ def describe(chosen: Selection, class_names: Sequence[str]) -> str:
         f" selected images per class: {'1 each' if set(counts.values()) == {1} else selected};"
         f" uncovered classes: {uncovered or 'none'}"
     )
-
-
-def _load(request: Request) -> Dataset:
-    path = Path(request.dataset)
-    if path.suffix == ".npz" and data.identify(path) == "cifar10":
-        return data.load("cifar10", path)  # identified by its checksum, as in a study
-    return data.load(request.dataset, request.data)
 
 
 def _id(path: Path) -> str:

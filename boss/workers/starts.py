@@ -7,7 +7,6 @@ Dimensions: N training images, K classes, F features.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -18,18 +17,19 @@ from boss.errors import InputError
 from boss.models import Network
 from boss.prototypes import embeddings
 from boss.prototypes.graphs import graph_of
-from boss.prototypes.propagation import Propagation, multiplied, normalize_mass, propagate
+from boss.prototypes.propagation import (
+    most_certain,
+    multiplied,
+    normalize_mass,
+    propagate,
+    start_from,
+)
 from boss.results.read import Store
 from boss.self_training import Selection
 from boss.study.run import BY_GRAPH, Run
 from boss.training.evaluate import class_probabilities
 
 Report = Callable[[str], None]
-
-
-def cache_of(results: Path) -> Path:
-    """The folder of embeddings and of their graphs."""
-    return results / "embeddings"
 
 
 def check(run: Run, dataset: Dataset, labels: LabelSet) -> None:
@@ -69,45 +69,37 @@ def select_for(
     Raises:
         InputError: the predictions or the network of the parent are missing.
     """
-    if run.start == "propagation":
-        found = _propagated(run.embedding, run.embedding_seed, labels, dataset, store, report)
-        return _select(run, dataset, labels, found, run.num_start)
-    if run.parent is None:
-        return None
-    if run.rank_by not in BY_GRAPH:
+    if run.parent is not None and run.rank_by not in BY_GRAPH:
         return self_training.select_for(run, dataset, labels, store)
-    path = store.network(run.parent.id)
-    found = _propagated(f"teacher:{path}", 0, labels, dataset, store, report)
-    if run.rank_by == "both":
-        teacher = embeddings.load_teacher(path, dataset)
-        probs = class_probabilities(teacher, dataset.train.images)
-        found = multiplied(found, normalize_mass(probs.numpy()))
-    return _select(run, dataset, labels, found, run.picks_per_class)
-
-
-def _propagated(
-    spec: str, seed: int, labels: LabelSet, dataset: Dataset, store: Store, report: Report
-) -> Propagation:
-    graph = graph_of(spec, dataset, cache=cache_of(store.results), seed=seed, report=report)
-    indices, classes = np.array(labels.indices), np.array(labels.labels)
-    return propagate(graph, indices, classes, dataset.num_classes)
-
-
-def _select(
-    run: Run, dataset: Dataset, labels: LabelSet, found: Propagation, per_class: int
-) -> Selection:
-    everything = np.arange(len(found.predictions))
-    uncertainty = 1 - found.certainty
-    return self_training.select_new(
-        run, dataset, labels, everything, found.predictions, uncertainty, per_class=per_class
-    )
+    cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
+    allowed = self_training.selectable(run, dataset, labels)
+    if run.start == "propagation":
+        graph = graph_of(
+            run.embedding, dataset, cache=cache, seed=run.embedding_seed, report=report
+        )
+        start = start_from(graph, labels, num_classes, run.num_start, allowed)
+        found, chosen, per_class = start.propagation, start.indices, run.num_start
+    elif run.parent is not None:
+        path, per_class = store.network(run.parent.id), run.picks_per_class
+        graph = graph_of(f"teacher:{path}", dataset, cache=cache, report=report)
+        found = propagate(graph, np.array(labels.indices), np.array(labels.labels), num_classes)
+        if run.rank_by == "both":
+            teacher = embeddings.load_teacher(path, dataset)
+            probs = class_probabilities(teacher, dataset.train.images)
+            found = multiplied(found, normalize_mass(probs.numpy()))
+        chosen = most_certain(found, per_class, allowed)
+    else:
+        return None
+    predictions = found.predictions[chosen]
+    reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
+    return Selection(chosen, predictions, 1 - found.certainty[chosen], reason)
 
 
 def encoder_for(run: Run, dataset: Dataset, store: Store, report: Report) -> Network | None:
     """The encoder whose weights a run starts from, trained if it is not in the cache."""
     if not run.encoder:
         return None
-    cache = cache_of(store.results)
+    cache = embeddings.cache_of(store.results)
     return embeddings.encoder(
         run.encoder, dataset, cache=cache, seed=run.embedding_seed, report=report
     )

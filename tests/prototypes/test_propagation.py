@@ -1,14 +1,28 @@
 """Label propagation: by hand, against dense algebra and scikit-learn; what it must hold."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+import torch
 from scipy import sparse
 from sklearn.semi_supervised import LabelSpreading
 
 from boss.data import Dataset
-from boss.data.label_sets import resolve
+from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
-from boss.prototypes.propagation import most_certain, neighbor_graph, propagate
+from boss.prototypes.embeddings import embed
+from boss.prototypes.propagation import (
+    Neighbors,
+    check_covered,
+    most_certain,
+    nearest_neighbors,
+    neighbor_graph,
+    propagate,
+    purity,
+    start_from,
+)
 
 
 def flat(digits: Dataset) -> np.ndarray:
@@ -33,6 +47,28 @@ def test_a_graph_by_hand():
         weights = weights[[2, 1, 0, 3]][:, [2, 1, 0, 3]]
     degree = np.where(weights.sum(axis=0) > 0, weights.sum(axis=0), 1)
     np.testing.assert_allclose(graph, weights / np.sqrt(np.outer(degree, degree)), atol=1e-6)
+
+
+def test_neighbors_equal_a_plain_loop(digits):
+    """In several pieces; of equal cosines any may be taken."""
+    features, shares = flat(digits), []
+    found = nearest_neighbors(features, 7, shares.append)
+    assert shares[0] == 0 and shares[-1] == 1 and len(shares) > 2
+    unit = features.astype(np.float64) / np.linalg.norm(features, axis=1, keepdims=True)
+    for i, image in enumerate(unit):
+        cosine = unit @ image
+        cosine[i] = -2
+        best = np.sort(cosine)[::-1][:7]
+        np.testing.assert_allclose(found.cosines[i], best, atol=1e-6)
+        np.testing.assert_allclose(cosine[found.indices[i]], best, atol=1e-6)
+        assert len(set(found.indices[i])) == 7
+
+
+def test_purity_by_hand():
+    """Neighbors of 0: one of two of its class; of 1: none; of 2, 3: both."""
+    indices = np.array([[1, 2], [2, 3], [3, 0], [0, 2]])
+    neighbors = Neighbors(indices, np.zeros((4, 2), np.float32))
+    assert purity(neighbors, np.array([5, 6, 5, 5])) == pytest.approx((1 + 0 + 2 + 2) / 8)
 
 
 def test_scores_by_hand():
@@ -113,6 +149,86 @@ def test_ten_labels_reach_most_digits(digits, label_set):
         assert (np.diff(found.certainty[members]) <= 0).all()
         rest = np.setdiff1d(np.flatnonzero(found.predictions == label), members)
         assert found.certainty[rest].max() <= found.certainty[members].min()
+
+
+def chains() -> sparse.csr_array:
+    """Two chains, 0-1-2 and 3-4-5, and 6 on its own."""
+    graph = np.zeros((7, 7))
+    for i, j in ((0, 1), (1, 2), (3, 4), (4, 5)):
+        graph[i, j] = graph[j, i] = 0.5
+    return sparse.csr_array(graph)
+
+
+def test_a_start_by_hand():
+    """A label reaches its chain only, with certainty 1; no image that none reaches is selected."""
+    label_set = LabelSet("file:mine", (3, 0), (0, 1))
+    start = start_from(chains(), label_set, 2)
+    assert start.indices.tolist() == [4, 5, 1, 2]
+    assert start.labels.tolist() == [0, 0, 1, 1]
+    assert start.certainty.tolist() == [1, 1, 1, 1]
+    assert start.propagation.predictions.tolist() == [1, 1, 1, 0, 0, 0, -1]
+    assert start.propagation.certainty[6] == 0
+    assert start_from(chains(), label_set, 2, 1).indices.tolist() == [4, 1]
+    allowed = np.array([True, False, True, True, True, False, True])
+    before = allowed.copy()
+    assert start_from(chains(), label_set, 2, allowed=allowed).indices.tolist() == [4, 2]
+    assert start_from(chains(), label_set, 2, 1, allowed).indices.tolist() == [4, 2]
+    assert (allowed == before).all()
+
+
+def test_an_image_of_zeros_has_no_label():
+    features = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1], [0, 0]])
+    label_set = LabelSet("file:mine", (0, 1), (0, 1))
+    start = start_from(neighbor_graph(features, num_neighbors=1), label_set, 2)
+    assert start.propagation.predictions.tolist() == [0, 1, 0, 1, -1]
+    assert start.indices.tolist() == [2, 3]
+
+
+def test_hidden_labels_have_no_say(digits, tmp_path):
+    """With noise for all labels but those of the label set, the same images are selected."""
+    true = digits.train.labels
+    labeled = resolve("fixmatch:1@10", digits)
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({"indices": labeled.indices, "labels": labeled.labels}))
+    noise = true[torch.randperm(len(true), generator=torch.Generator().manual_seed(0))]
+    found = []
+    for labels in (true, noise):
+        dataset = dataclasses.replace(digits, train=digits.train.relabel(labels))
+        [features] = embed("kmeans-patches:16", dataset)
+        found.append(start_from(neighbor_graph(features), resolve(f"file:{mine}", dataset), 10))
+    assert found[0].indices.tolist() == found[1].indices.tolist()
+    assert found[0].labels.tolist() == found[1].labels.tolist()
+    assert found[0].certainty.tolist() == found[1].certainty.tolist()
+    assert len(found[0].indices) > 500
+
+
+def test_held_out_and_labeled_images_are_not_selected(digits):
+    label_set = resolve("fixmatch:3@10", digits)
+    graph = neighbor_graph(flat(digits))
+    allowed = np.ones(len(digits.train), dtype=bool)
+    allowed[validation_indices(digits.train.labels.numpy(), 200)] = False
+    every, some = (
+        start_from(graph, label_set, 10, 20),
+        start_from(graph, label_set, 10, 20, allowed),
+    )
+    assert len(every.indices) == len(some.indices) == 200
+    assert not set(every.indices) & set(label_set.indices)
+    assert not allowed[every.indices].all()
+    assert allowed[some.indices].all()
+    assert (np.diff(some.labels) >= 0).all()
+
+
+def test_wrong_starts_are_refused():
+    label_set = LabelSet("file:mine", (0, 3), (0, 1))
+    with pytest.raises(InputError, match="num_per_class must be at least 1"):
+        start_from(chains(), label_set, 2, 0)
+    with pytest.raises(InputError, match=r"file:mine leaves no image .* could label"):
+        start_from(chains(), label_set, 2, allowed=np.zeros(7, dtype=bool))
+    with pytest.raises(InputError, match=r"every class, not of \[2\]"):
+        start_from(chains(), label_set, 3)
+    check_covered(label_set, ["cat", "dog"])
+    with pytest.raises(InputError, match="every class: file:mine has none of fox, owl"):
+        check_covered(label_set, ["cat", "dog", "fox", "owl"])
 
 
 @pytest.mark.parametrize(

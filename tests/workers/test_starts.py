@@ -41,8 +41,8 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path, cache):
-    (tmp_path / "embeddings").symlink_to(starts.cache_of(cache))
-    starts.cache_of(cache).mkdir(exist_ok=True)
+    (tmp_path / "embeddings").symlink_to(embeddings.cache_of(cache))
+    embeddings.cache_of(cache).mkdir(exist_ok=True)
     return Runtime(results=tmp_path, study="s", checkpoint_seconds=0.5)
 
 
