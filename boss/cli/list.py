@@ -5,7 +5,7 @@ import sys
 
 from boss.cli.words import describe_runs
 from boss.folders import bundled
-from boss.study.run import BUDGETS, Run
+from boss.study.run import Run
 from boss.study.study import find, load
 from boss.workers import cost
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     runs = {
         (name, budget): study.enumerate(budget)
         for name, study in studies.items()
-        for budget in BUDGETS
+        for budget in study.budgets
     }
     costs = cost.read_cache()
     every = [run for some in runs.values() for run in some]
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         costs = measure(every, costs)
     for name, study in studies.items():
         print(f"{name}\n    {study.reproduces}")
-        for budget in BUDGETS:
+        for budget in study.budgets:
             default = " (default)" if budget == study.default_budget else ""
             line = describe_runs(runs[name, budget], costs)
             print(f"    {budget + default + ':':<17} {line}")

@@ -18,13 +18,13 @@ from boss.errors import InputError, check_interval, choose
 from boss.study.methods import method_name
 
 Scalar = str | int | float | bool | None
-BUDGETS = ("smoke", "short", "paper")
+BUDGETS = ("smoke", "laptop", "short", "paper")
 AUGMENTATIONS = (
     *("randaugment", "randaugment-without-cutout"),
     *("ctaugment", "ctaugment-without-cutout", "ctaugment-paper"),
     *("cutout", "weak", "flip", "none"),
 )
-OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw")
+OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw", "muon")
 SCHEDULES = ("cosine", "linear", "constant")
 PICK_LABELS = ("pseudo", "true")
 # How a parent's network selects, and what names say of it.
@@ -108,7 +108,8 @@ class Run:
     augmentation: str = field(default="randaugment", metadata=setting(
         "of the strong views (boss.augment.Views)", choices=AUGMENTATIONS))
     optimizer: str = field(default="sgd", metadata=setting(
-        "of torch.optim; the decay of adamw is decoupled, that of the others an L2 loss",
+        "of torch.optim, and muon; the decay of adamw, and of muon on convolutions, is decoupled,"
+        " that of the others an L2 loss",
         choices=OPTIMIZERS))
     learning_rate: float = field(default=0.03, metadata=first(
         "initial learning rate", interval="(0, inf)"))

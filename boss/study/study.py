@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from boss.errors import InputError, choose
-from boss.study.run import BUDGETS, Run
+from boss.study.run import Run
 
 # Folders of results/ that are no study's.
 RESERVED = {
@@ -43,6 +43,7 @@ class Study:
     reproduces: str  # the published table or figure, or what is shown
     runs: Callable[[str], list[Run]]  # budget -> runs
     default_budget: str = "paper"
+    budgets: tuple[str, ...] = ("smoke", "short", "paper")
     name: str = ""  # the name of its file, filled in by `load`
     published: tuple[str, ...] = ()  # files of analysis/published by label set, shown beside ours
     comparisons: tuple[Comparison, ...] = ()  # the same by settings of the runs
@@ -59,7 +60,7 @@ class Study:
             InputError: no such budget, the study lists no run or one twice, or fails to list them.
         """
         budget = budget or self.default_budget
-        choose(budget, dict.fromkeys(BUDGETS), what="budget")
+        choose(budget, dict.fromkeys(self.budgets), what=f"budget of {self.name or 'the study'}")
         try:
             listed = list(self.runs(budget))
         except InputError:

@@ -2,6 +2,8 @@
 
 from torch import nn, optim
 
+from boss.training.muon import Muon
+
 # With beta2 = 0 Adam divides by the size of the last gradient alone; the reference's ablation
 # then adds this much to it, otherwise 1e-8.
 EPSILON_WITHOUT_BETA2 = 1e-4
@@ -16,6 +18,7 @@ def make_optimizer(
     nesterov: bool,
     beta2: float,
     weight_decay: float,
+    in_bf16: bool = False,
 ) -> optim.Optimizer:
     """An optimizer in which kernels decay, and biases and batch norm do not.
 
@@ -25,7 +28,8 @@ def make_optimizer(
 
     Args:
         name: one of `boss.study.run.OPTIMIZERS`.
-        momentum: of sgd; beta 1 of adam and adamw.
+        momentum: of sgd and muon; beta 1 of adam and adamw.
+        in_bf16: whether the passes of the training are; for muon.
 
     Deviations: with asgd (averaged SGD, Polyak and Juditsky 1992) the teacher is the mean of the
     weights of all steps, by torch.optim.swa_utils; torch.optim.ASGD would wait for the device.
@@ -62,5 +66,15 @@ def make_optimizer(
             # It would warn of every training whose first steps are not replayed from a graph.
             optimizer._warned_capturable_if_run_uncaptured = True
             return optimizer
+        case "muon":
+            return Muon(
+                [p for p in parameters if p.ndim == 4],
+                [p for p in parameters if p.ndim in (2, 3)],
+                [p for p in parameters if p.ndim <= 1],
+                learning_rate=learning_rate,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                in_bf16=in_bf16,
+            )
         case _:
             raise AssertionError(name)

@@ -174,6 +174,7 @@ def start(
             nesterov=config.nesterov,
             beta2=config.beta2,
             weight_decay=config.weight_decay,
+            in_bf16=config.precision == "bf16",
         ),
         views=views,
         streams=streams,

@@ -98,9 +98,10 @@ class Step:
         self._progress = torch.zeros((), device=device)
         # The fused optimizers take single precision on GPUs, any on CPUs.
         exact = torch.float64 if device.type == "cpu" else torch.float32
-        self._learning_rate = torch.zeros((), dtype=exact, device=device)
+        self._learning_rates = []
         for group in training.optimizer.param_groups:
-            group["lr"] = self._learning_rate
+            group["lr"] = torch.zeros((), dtype=exact, device=device)
+            self._learning_rates.append((group["lr"], group.get("scale", 1.0)))
         self._trained: list[Tensor] = list(training.student.parameters())
         self._averaged: list[Tensor] = list(training.teacher.parameters())
         self._classes = torch.arange(data.labeled.num_classes, device=device)
@@ -113,7 +114,8 @@ class Step:
         """
         self._number.fill_(number)
         self._progress.fill_(self.config.progress(number))
-        self._learning_rate.fill_(self.config.learning_rate_at(number))
+        for rate, scale in self._learning_rates:
+            rate.fill_(scale * self.config.learning_rate_at(number))
         self._u_index.copy_(u_index)
         if self.captured and self._replay is None and self._num_eager == WARMUP_STEPS:
             self._replay = self._capture(self.run, self.training.streams)

@@ -76,6 +76,7 @@ SETTINGS = {
     "adagrad": {"momentum": 0.0, "learning_rate": 0.01},
     "adam": {"learning_rate": 0.001},
     "adamw": {"learning_rate": 0.001, "schedule": "linear", "final_learning_rate": 0.0001},
+    "muon": {"learning_rate": 0.02, "network": "fast-8-16"},
 }
 
 

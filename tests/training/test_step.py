@@ -73,6 +73,7 @@ def test_a_recorded_step_repeats_what_an_eager_one_does(digits, name, augmentati
 @pytest.mark.parametrize("changes", [
     {"optimizer": "adam", "learning_rate": 0.001}, {"optimizer": "adamw", "learning_rate": 0.001},
     {"optimizer": "asgd", "momentum": 0.0, "teacher_decay": 0.0},
+    {"optimizer": "muon", "learning_rate": 0.02},
     {"schedule": "linear", "final_learning_rate": 0.001}, {"schedule": "constant"},
     {"nesterov": False}, {"precision": "bf16"}, {"precision": "fp64"},
     {"augmentation": "cutout"}, {"augmentation": "flip"}, {"augmentation": "none"},
