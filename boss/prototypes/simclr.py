@@ -15,7 +15,7 @@ Deviations:
   quarters of the resolution: a step then costs half as much, and in equal time the embedding is
   better (docs/laptop.md).
 * The encoder is a network of `boss.models`, so that a run can start from its weights.
-* SGD with Nesterov momentum instead of LARS, which the paper needs for batches of 4,096.
+* Muon instead of LARS, which the paper needs for batches of 4,096.
 """
 
 import math
@@ -36,6 +36,7 @@ from boss.models import Network
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.config import LAYOUTS
+from boss.training.optim import make_optimizer
 from boss.training.probe import Arithmetic, fastest, memory_format, set_conv_precision
 from boss.training.state import NonFiniteLossError
 
@@ -53,10 +54,10 @@ class SimCLRConfig:
     view_size: int  # pixels along a side of a view
     num_steps: int
     batch_size: int  # images per step (B); two views of each
-    learning_rate: float  # its peak
+    learning_rate: float = 0.02  # its peak, of Muon
     warmup: float = 0.02  # share of the steps in which the learning rate rises to its peak
-    momentum: float = 0.9  # Nesterov
-    weight_decay: float = 1e-6  # on kernels only
+    momentum: float = 0.9
+    weight_decay: float = 1e-6  # on kernels only, decoupled
     temperature: float = 0.2
     min_area: float = 0.2  # of a crop, share of the image
     num_outputs: int = 128  # of the projection head (Z)
@@ -76,7 +77,7 @@ def configure(
 ) -> SimCLRConfig:
     """The configuration for N images of `size` pixels.
 
-    Its defaults are made for a CPU. The learning rate, 0.3 B / 256, is the paper's.
+    Its defaults are made for a CPU.
 
     Args:
         num_steps: None for the default.
@@ -89,7 +90,6 @@ def configure(
         view_size=max(8, size * 3 // 4 // 8 * 8),
         num_steps=num_steps or (2_000 if small else 6_000),
         batch_size=batch_size,
-        learning_rate=0.3 * batch_size / 256,
     )
 
 
@@ -138,15 +138,15 @@ class Training:
         self.head = head.to(device)
         unused = set(encoder.classify.parameters())
         trained = [p for p in (*encoder.parameters(), *head.parameters()) if p not in unused]
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
+        self.optimizer = make_optimizer(
+            "muon",
+            trained,
+            learning_rate=config.learning_rate,
             momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            fused=True,
+            nesterov=True,
+            beta2=0.0,  # no effect
+            weight_decay=config.weight_decay,
+            in_bf16=self.arithmetic.precision == "bf16",
         )
         self.generator = stream("simclr", seed, "augmentation", device=device)
         self.step = 0
@@ -274,7 +274,7 @@ def train_encoder(
         training.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         for group in training.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(training.step)
+            group["lr"] = group["scale"] * config.learning_rate_at(training.step)
         training.optimizer.step()
         training.loss = loss.detach()
         training.step += 1

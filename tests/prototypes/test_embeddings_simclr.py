@@ -15,6 +15,7 @@ from boss.prototypes.embeddings import embed
 from boss.prototypes.simclr import SimCLRConfig, Training, configure, nt_xent, train_encoder
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
+from boss.training.muon import orthogonalized
 from boss.training.state import NonFiniteLossError
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_defaults():
     assert (large.network, large.batch_size, large.view_size) == ("fast-32-128-256", 512, 24)
     assert (small.network, small.batch_size, small.view_size) == ("wrn-7-1", 256, 8)
     assert small.num_steps == 7
-    assert large.learning_rate == 0.6
+    assert large.learning_rate == 0.02
     assert configure(32, 50_000, network="wrn-28-2").network == "wrn-28-2"
     assert configure(96, 100).view_size == 72
     assert configure(8, 10).batch_size == 10  # no image twice in a batch
@@ -103,18 +104,18 @@ def test_defaults():
 
 def test_what_is_trained_and_what_decays(images):
     training = Training(CONFIG, images, 0, CPU)
-    decayed, free = training.optimizer.param_groups
-    assert decayed["weight_decay"] == CONFIG.weight_decay
+    convolutions, matrices, free = training.optimizer.param_groups
+    assert convolutions["weight_decay"] == matrices["weight_decay"] == CONFIG.weight_decay
     assert free["weight_decay"] == 0
     named = [*training.encoder.named_parameters(), *training.head.named_parameters()]
     named = [(name, p) for name, p in named if not name.startswith("classify")]
     kernels = {id(p) for name, p in named if name.endswith("weight") and p.ndim > 1}
-    assert {id(p) for p in decayed["params"]} == kernels
+    assert {id(p) for p in convolutions["params"] + matrices["params"]} == kernels
     assert {id(p) for p in free["params"]} == {id(p) for _, p in named} - kernels
 
 
 def test_one_step_equals_plain_code(images):
-    """Order, two views, head, loss and a Nesterov step with decay, written out."""
+    """Order, two views, head, loss and the first step of Muon with decay, written out."""
     config = dataclasses.replace(CONFIG, num_steps=1, weight_decay=0.01)
     shades = torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None]
     images = images // shades  # in color (N, 3, 8, 8)
@@ -133,8 +134,13 @@ def test_one_step_equals_plain_code(images):
     expected = {}
     for name, p in training.encoder.named_parameters():
         if not name.startswith("classify"):
-            gradient = p.grad + (0.01 * p if p.ndim > 1 else 0)
-            expected[name] = (p - 0.1 * (1 + 0.9) * gradient).detach()
+            if p.ndim == 4:
+                stretch = max(1, len(p) / p[0].numel()) ** 0.5
+                # The look-ahead is 0.1 G + 0.9 (0.1 G), in the direction of G.
+                after = p * (1 - 0.1 * 0.01) - 0.1 * stretch * orthogonalized(p.grad)
+            else:
+                after = p - 10 * 0.1 * (1 + 0.9) * p.grad
+            expected[name] = after.detach()
     encoder = run(images, config, seed=3)
     trained = dict(encoder.named_parameters())
     for name, value in expected.items():
