@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -68,6 +69,7 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...], messages: Connection) -> None:
+    threading.Thread(target=_end_with, args=(messages,), daemon=True).start()
     try:
         message = ("returned", function(*arguments))
     except InputError as error:
@@ -77,6 +79,14 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...], messages: Co
     # Not as `send` would: it hands tensors over as files that only a living process can give away.
     with suppress(OSError):
         messages.send_bytes(pickle.dumps(message))
+
+
+def _end_with(messages: Connection) -> None:
+    """End this process when the other end of the pipe, which sends nothing, is closed: its process
+    was killed, and nobody waits for the result."""
+    with suppress(OSError):
+        messages.poll(None)
+    os._exit(1)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -436,9 +438,6 @@ def test_devices_are_leased_never_shared(place):
 
 def test_a_child_that_outlives_its_parent_writes_a_checkpoint_and_ends(tmp_path):
     """SIGKILL of the command itself: its worker notices, saves and stops."""
-    import subprocess
-    import sys
-
     code = (
         "import sys, dataclasses; from pathlib import Path\n"
         "from boss.workers.scheduler import execute, Stop\n"
@@ -553,3 +552,28 @@ def _some_tensors():
 def test_tensors_come_back_from_a_process_that_has_ended():
     found = in_child(_some_tensors)["tensors"]
     assert [t.tolist() for t in found] == [[i, i + 1, i + 2, i + 3] for i in range(20)]
+
+
+def _sleep_for_long(path):
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_a_helper_process_ends_with_the_command_that_asked_for_it(tmp_path):
+    """SIGKILL of a command that waits for a long computation: nobody would read the result."""
+    file = tmp_path / "pid"
+    code = (
+        "from pathlib import Path\n"
+        "from boss.workers.process import in_child\n"
+        "from tests.workers.test_scheduler import _sleep_for_long\n"
+        f"if __name__ == '__main__':\n    in_child(_sleep_for_long, Path({str(file)!r}))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    helper = psutil.Process(int(file.read_text()))
+    parent.kill()
+    parent.wait()
+    helper.wait(timeout=20)
