@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help=types.data_sets())
     parser.add_argument(
         "--embedding", required=True, metavar="E",
-        help="kmeans-patches[:CENTROIDS], teacher:FILE, simclr[:STEPS] or torchvision:NAME",
+        help="kmeans-patches[:CENTROIDS], manifold[:DICTIONARY[xDIMENSION]], teacher:FILE,"
+        " simclr[:STEPS] or torchvision:NAME",
     )  # fmt: skip
     parser.add_argument(
         "--method", required=True, action="append", metavar="M",

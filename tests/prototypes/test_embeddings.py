@@ -396,7 +396,7 @@ def test_progress_is_told(small, few_patches, monkeypatch):
 
 
 @pytest.mark.parametrize(("spec", "message"), [
-    ("resnet", r"unknown embedding 'resnet': choose from kmeans-patches\[:CENTROIDS\], teacher:"),
+    ("resnet", r"unknown embedding 'resnet': choose from kmeans-patches\[:CENTROIDS\], manifold"),
     ("", "unknown embedding ''"),
     ("kmeans-patches:", "must read .* with a number above 0"),
     ("kmeans-patches:0", "with a number above 0"),
