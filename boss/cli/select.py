@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help=types.data_sets())
     parser.add_argument(
         "--embedding", required=True, metavar="E",
-        help="kmeans-patches[:CENTROIDS], teacher:FILE, simclr[:STEPS] or torchvision:NAME",
+        help="kmeans-patches[:CENTROIDS], manifold[:DICTIONARY[xDIMENSION]], teacher:FILE,"
+        " simclr[:STEPS] or torchvision:NAME",
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(

@@ -10,6 +10,7 @@ its training saw.
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -27,7 +28,7 @@ from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
 from boss.models import Network
-from boss.prototypes import patches, pretrained, simclr
+from boss.prototypes import manifold, patches, pretrained, simclr
 from boss.prototypes.progress import StageProgress
 from boss.results.write import write_atomically
 from boss.seeds import stream
@@ -36,6 +37,7 @@ from boss.units import duration, num_cores
 
 FORMS = {
     "kmeans-patches": "kmeans-patches[:CENTROIDS]",
+    "manifold": "manifold[:DICTIONARY[xDIMENSION]]",
     "teacher": "teacher:FILE",
     "simclr": "simclr[:STEPS][@NETWORK]",
     "torchvision": "torchvision:NAME",
@@ -63,18 +65,20 @@ def embed(
     ==========================  =================================================================
     kmeans-patches[:CENTROIDS]  k-means on image patches (`boss.prototypes.patches`): a minute or
                                 two on a CPU, needs no files; F = 4 * CENTROIDS (default: 400)
+    manifold[:DICTIONARY        sparse manifold transform (`boss.prototypes.manifold`): some ten
+    [xDIMENSION]]               minutes of a CPU core, needs no files; F = 16 * DIMENSION
     teacher:FILE                features before the classifier of the teacher in a checkpoint
     simclr[:STEPS][@NETWORK]    features of an encoder trained here (`boss.prototypes.simclr`)
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    Equal arguments give equal arrays on one machine, for kmeans-patches whatever the device: it is
-    always computed on the CPU. The cache does not distinguish devices.
+    Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
+    device: they are always computed on the CPU. The cache does not distinguish devices.
 
     Args:
         parts: which parts, and in which order.
         cache: folder for the arrays (and the checkpoints of SimCLR), or None.
-        seed: of the patches and of SimCLR; the others have no randomness.
+        seed: of the patches, manifold and SimCLR; the others have no randomness.
         device: where networks are evaluated and trained.
         report: called with lines of text: share done, time left.
 
@@ -147,6 +151,8 @@ def check(spec: str, dataset: Dataset) -> None:
         raise InputError(f"{spec} takes images of 1 or 3 channels, not of {channels}")
     if form.name == "teacher":
         load_teacher(Path(form.argument), dataset)
+    if form.name == "manifold":
+        _manifold_config(form, dataset)
 
 
 def encoder(
@@ -217,6 +223,10 @@ def _parse(spec: str) -> _Form:
             raise InputError(f"{spec!r} must read {FORMS[name]}, with a number above 0")
         default = str(patches.NUM_CENTROIDS) if name == "kmeans-patches" else ""
         return _Form(name, str(int(argument)) if colon else default, network)
+    if name == "manifold":
+        if colon and not re.fullmatch("0*[1-9][0-9]*(x0*[1-9][0-9]*)?", argument):
+            raise InputError(f"{spec!r} must read {FORMS[name]}, with numbers above 0")
+        return _Form(name, "x".join(str(int(n)) for n in argument.split("x") if n))
     if not argument:
         raise InputError(f"{spec!r} must read {FORMS[name]}")
     if name == "torchvision":
@@ -239,6 +249,8 @@ def _compute(
     with _threads(_num_threads(form, dataset)):
         if form.name == "kmeans-patches":
             computed = _embed_patches(form, dataset, sets, seed, progress)
+        elif form.name == "manifold":
+            computed = _embed_manifold(form, dataset, sets, seed, progress)
         else:
             if form.name == "teacher":
                 teacher = load_teacher(Path(form.argument), dataset)
@@ -279,6 +291,36 @@ def _num_threads(form: _Form, dataset: Dataset) -> int:
     # On tiny images, synchronizing threads takes longer than computing.
     tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
     return 1 if tiny else num_cores()
+
+
+def _embed_manifold(
+    form: _Form,
+    dataset: Dataset,
+    sets: Mapping[str, ImageSet],
+    seed: int,
+    progress: StageProgress,
+) -> dict[str, Features]:
+    progress.begin("dictionary and projection")
+    learned = manifold.learn(
+        dataset.train.images,
+        _manifold_config(form, dataset),
+        seed,
+        mirrored=dataset.flip,
+        progress=progress,
+    )
+    # Test features are centered with the mean of the training features.
+    computed = {}
+    for part, images in ({"train": dataset.train} | dict(sets)).items():
+        progress.begin(f"{part} images")
+        computed[part] = manifold.encode(images.images, learned, progress)
+    train = computed.pop("train")
+    manifold.balance(train, *computed.values())
+    return {"train": train} | computed
+
+
+def _manifold_config(form: _Form, dataset: Dataset) -> manifold.Config:
+    numbers = [int(number) for number in form.argument.split("x") if number]
+    return manifold.configure(dataset.train.images.shape[-1], *numbers)
 
 
 def _simclr_encoder(
@@ -391,6 +433,9 @@ def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
         content["weights"] = str(pretrained.newest_weights(form.argument))
     elif form.name == "simclr":
         content |= {"config": asdict(_simclr_config(form, dataset)), "seed": seed}
+        content["flip"] = dataset.flip
+    elif form.name == "manifold":
+        content |= _manifold_config(form, dataset)._asdict() | {"seed": seed}
         content["flip"] = dataset.flip
     else:
         content |= {"centroids": form.number, "seed": seed}

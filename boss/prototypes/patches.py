@@ -90,7 +90,9 @@ def learn(images: Tensor, num_centroids: int, seed: int) -> Dictionary:
             f"kmeans-patches:{num_centroids}: there are only {available} patches to cluster"
         )
     num = max(NUM_PATCHES, PATCHES_PER_CENTROID * num_centroids)
-    patches = normalize(_draw_patches(images, side, num, seed))  # (M, D)
+    patches = normalize(
+        draw(images, side, num, stream("kmeans-patches", seed, "patches"))
+    )  # (M, D)
     mean, whiten = whitening(patches)
     whitened = (patches - mean) @ whiten
     kmeans = MiniBatchKMeans(
@@ -197,6 +199,16 @@ def shrink(images: Tensor) -> Tensor:
     return out
 
 
+def draw(images: Tensor, side: int, num: int, generator: torch.Generator) -> Tensor:
+    """`num` random patches, with replacement, as gray levels (M, D), D as (C, s, s)."""
+    image = torch.randint(len(images), (num, 1, 1), generator=generator)
+    corner = torch.randint(images.shape[-1] - side + 1, (num, 2), generator=generator)
+    row = corner[:, 0, None, None] + torch.arange(side)[:, None]  # (M, s, 1)
+    column = corner[:, 1, None, None] + torch.arange(side)  # (M, 1, s)
+    patches = images[image, :, row, column]  # (M, s, s, C)
+    return patches.permute(0, 3, 1, 2).flatten(1).float()
+
+
 def unfold(images: Tensor, side: int) -> Tensor:
     """Every patch of every image, row by row: (n, C, S, S) -> (n * P * P, D), D as (C, s, s)."""
     windows = images.unfold(2, side, 1).unfold(3, side, 1)  # (n, C, P, P, s, s)
@@ -268,14 +280,3 @@ def _distances(whitened: Tensor, table: Tensor) -> Tensor:
     torch.sum(whitened.square(), dim=1, out=extended[:, width])
     extended[:, width + 1] = 1
     return (extended @ table).clamp_(min=0).sqrt_()  # rounding may give a square below 0
-
-
-def _draw_patches(images: Tensor, side: int, num: int, seed: int) -> Tensor:
-    """`num` random patches, with replacement, as gray levels (M, D)."""
-    generator = stream("kmeans-patches", seed, "patches")
-    image = torch.randint(len(images), (num, 1, 1), generator=generator)
-    corner = torch.randint(images.shape[-1] - side + 1, (num, 2), generator=generator)
-    row = corner[:, 0, None, None] + torch.arange(side)[:, None]  # (M, s, 1)
-    column = corner[:, 1, None, None] + torch.arange(side)  # (M, 1, s)
-    patches = images[image, :, row, column]  # (M, s, s, C)
-    return patches.permute(0, 3, 1, 2).flatten(1).float()

@@ -165,11 +165,13 @@ def test_encoding_depends_neither_on_pieces_nor_on_threads(small, few_patches, m
 
 def test_patches_are_those_of_the_images():
     images = torch.arange(2 * 3 * 8 * 8).view(2, 3, 8, 8) % 251
-    drawn = patches._draw_patches(images.to(torch.uint8), 3, 500, seed=0)
+    first, second = (
+        patches.draw(images.to(torch.uint8), 3, 500, stream("patches", seed)) for seed in (0, 1)
+    )
     everything = {tuple(patch) for patch in patches.unfold(images.float(), 3).tolist()}
     assert len(everything) == 72
-    assert {tuple(patch) for patch in drawn.tolist()} == everything  # each of 72 among 500
-    assert not torch.equal(drawn, patches._draw_patches(images.to(torch.uint8), 3, 500, seed=1))
+    assert {tuple(patch) for patch in first.tolist()} == everything  # each of 72 among 500
+    assert not torch.equal(first, second)
 
 
 def test_centroids_are_those_of_scattered_patches(few_patches):
@@ -394,7 +396,7 @@ def test_progress_is_told(small, few_patches, monkeypatch):
 
 
 @pytest.mark.parametrize(("spec", "message"), [
-    ("resnet", r"unknown embedding 'resnet': choose from kmeans-patches\[:CENTROIDS\], teacher:"),
+    ("resnet", r"unknown embedding 'resnet': choose from kmeans-patches\[:CENTROIDS\], manifold"),
     ("", "unknown embedding ''"),
     ("kmeans-patches:", "must read .* with a number above 0"),
     ("kmeans-patches:0", "with a number above 0"),
