@@ -10,17 +10,14 @@ its training saw.
 import contextlib
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import filelock
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from boss import models
@@ -28,26 +25,18 @@ from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
 from boss.models import Network
+from boss.prototypes import cache as cache_files
 from boss.prototypes import manifold, patches, pretrained, simclr
+from boss.prototypes.cache import Features, locked
+from boss.prototypes.forms import FORMS, Form, parse
 from boss.prototypes.progress import StageProgress
-from boss.results.write import write_atomically
 from boss.seeds import stream
 from boss.training import checkpoint
 from boss.units import duration, num_cores
 
-FORMS = {
-    "kmeans-patches": "kmeans-patches[:CENTROIDS]",
-    "manifold": "manifold[:DICTIONARY[xDIMENSION]]",
-    "teacher": "teacher:FILE",
-    "simclr": "simclr[:STEPS][@NETWORK]",
-    "torchvision": "torchvision:NAME",
-}
 FORMAT = 1  # of the cache: increase it whenever the values of an embedding change
 
-WAITING_SECONDS = 5.0  # between two lines that say so
-
 Part = Literal["train", "test"]
-Features = NDArray[np.float32]  # (N, F)
 
 
 def embed(
@@ -89,25 +78,25 @@ def embed(
         InputError: as for `check`; the weights of torchvision are unavailable; the cache cannot be
             written.
     """
-    form = _parse(spec)
+    form = parse(spec)
     check(spec, dataset)
     choices = {"train": dataset.train, "test": dataset.test}
     sets: dict[str, ImageSet] = {part: choose(part, choices, what="part") for part in parts}
     if cache is None:
         features = _compute(form, dataset, sets, None, seed, device, report)
         return [features[part] for part in parts]
-    with _locked(cache, form, dataset, seed, report):
+    with locked(_lock(cache, form, dataset, seed), str(form), report):
         features, paths = {}, {}
         for part, images in sets.items():
             paths[part] = cache / f"{_name(form, dataset, seed, images)}.npy"
-            kept = _read(paths[part], len(images))
+            kept = cache_files.read(paths[part], len(images))
             if kept is not None:
                 features[part] = kept
         missing = {part: images for part, images in sets.items() if part not in features}
         if missing:
             computed = _compute(form, dataset, missing, cache, seed, device, report)
             for part in missing:
-                _write(paths[part], computed[part])
+                cache_files.write(paths[part], computed[part])
                 features[part] = computed[part]
     return [features[part] for part in parts]
 
@@ -144,7 +133,7 @@ def check(spec: str, dataset: Dataset) -> None:
         InputError: unknown or malformed embedding, its file is missing or made for other images, or
             it does not support the size or the channels of the images.
     """
-    form = _parse(spec)
+    form = parse(spec)
     channels, size = dataset.train.images.shape[1:3]
     check_size(size)
     if form.name in ("simclr", "torchvision") and channels not in (1, 3):
@@ -172,12 +161,13 @@ def encoder(
     Raises:
         InputError: as for `embed`, or the embedding has no such network.
     """
-    form = _parse(spec)
+    form = parse(spec)
     encoder_network(spec, dataset)
     progress = StageProgress(str(form), report)
     with contextlib.ExitStack() as stack:
         if cache is not None:
-            stack.enter_context(_locked(cache, form, dataset, seed, report))
+            lock = _lock(cache, form, dataset, seed)
+            stack.enter_context(locked(lock, str(form), report))
         stack.enter_context(_threads(_num_threads(form, dataset)))
         return _simclr_encoder(form, dataset, cache, seed, device, progress)
 
@@ -189,53 +179,14 @@ def encoder_network(spec: str, dataset: Dataset) -> str:
         InputError: it has none.
     """
     check(spec, dataset)
-    form = _parse(spec)
+    form = parse(spec)
     if form.name != "simclr":
         raise InputError(f"{spec} trains no encoder: choose {FORMS['simclr']}")
     return _simclr_config(form, dataset).network
 
 
-class _Form(NamedTuple):
-    """The name of an embedding, its argument after the colon, or the default, and its network."""
-
-    name: str
-    argument: str
-    network: str = ""
-
-    @property
-    def number(self) -> int | None:
-        return int(self.argument) if self.argument else None
-
-    def __str__(self) -> str:
-        colon, at = ":" * bool(self.argument), "@" * bool(self.network)
-        return f"{self.name}{colon}{self.argument}{at}{self.network}"
-
-
-def _parse(spec: str) -> _Form:
-    rest, at, network = spec.partition("@") if spec.startswith("simclr") else (spec, "", "")
-    name, colon, argument = rest.partition(":")
-    if name not in FORMS:
-        raise InputError(f"unknown embedding {spec!r}: choose from {', '.join(FORMS.values())}")
-    if at:
-        models.check(network)
-    if name in ("kmeans-patches", "simclr"):
-        if colon and not (argument.isdecimal() and argument.isascii() and int(argument) > 0):
-            raise InputError(f"{spec!r} must read {FORMS[name]}, with a number above 0")
-        default = str(patches.NUM_CENTROIDS) if name == "kmeans-patches" else ""
-        return _Form(name, str(int(argument)) if colon else default, network)
-    if name == "manifold":
-        if colon and not re.fullmatch("0*[1-9][0-9]*(x0*[1-9][0-9]*)?", argument):
-            raise InputError(f"{spec!r} must read {FORMS[name]}, with numbers above 0")
-        return _Form(name, "x".join(str(int(n)) for n in argument.split("x") if n))
-    if not argument:
-        raise InputError(f"{spec!r} must read {FORMS[name]}")
-    if name == "torchvision":
-        pretrained.newest_weights(argument)
-    return _Form(name, argument)
-
-
 def _compute(
-    form: _Form,
+    form: Form,
     dataset: Dataset,
     sets: Mapping[str, ImageSet],
     cache: Path | None,
@@ -267,7 +218,7 @@ def _compute(
 
 
 def _embed_patches(
-    form: _Form,
+    form: Form,
     dataset: Dataset,
     sets: Mapping[str, ImageSet],
     seed: int,
@@ -287,14 +238,14 @@ def _embed_patches(
     return {"train": train} | computed
 
 
-def _num_threads(form: _Form, dataset: Dataset) -> int:
+def _num_threads(form: Form, dataset: Dataset) -> int:
     # On tiny images, synchronizing threads takes longer than computing.
     tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
     return 1 if tiny else num_cores()
 
 
 def _embed_manifold(
-    form: _Form,
+    form: Form,
     dataset: Dataset,
     sets: Mapping[str, ImageSet],
     seed: int,
@@ -318,13 +269,13 @@ def _embed_manifold(
     return {"train": train} | computed
 
 
-def _manifold_config(form: _Form, dataset: Dataset) -> manifold.Config:
+def _manifold_config(form: Form, dataset: Dataset) -> manifold.Config:
     numbers = [int(number) for number in form.argument.split("x") if number]
     return manifold.configure(dataset.train.images.shape[-1], *numbers)
 
 
 def _simclr_encoder(
-    form: _Form,
+    form: Form,
     dataset: Dataset,
     cache: Path | None,
     seed: int,
@@ -344,7 +295,7 @@ def _simclr_encoder(
     )
 
 
-def _simclr_config(form: _Form, dataset: Dataset) -> simclr.SimCLRConfig:
+def _simclr_config(form: Form, dataset: Dataset) -> simclr.SimCLRConfig:
     images = dataset.train.images
     return simclr.configure(images.shape[-1], len(images), form.number, form.network)
 
@@ -419,7 +370,7 @@ def _threads(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
+def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
     """The name of a file in the cache: a function of everything its content depends on."""
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -443,43 +394,5 @@ def _name(form: _Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
     return f"{form.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-@contextlib.contextmanager
-def _locked(
-    cache: Path, form: _Form, dataset: Dataset, seed: int, report: Callable[[str], None]
-) -> Iterator[None]:
-    """One process computes an embedding; others wait for it."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(cache / f"{_name(form, dataset, seed, dataset.train)}.lock")
-        patience = 0.0
-        while not lock.is_locked:
-            try:
-                lock.acquire(timeout=patience)
-            except filelock.Timeout:
-                patience = WAITING_SECONDS
-                report(f"{form}: waiting for another process that computes it")
-    except OSError as error:
-        raise InputError(f"cannot write embeddings to {cache}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _read(path: Path, num: int) -> Features | None:
-    """An array from the cache, or None if it is missing or damaged."""
-    try:
-        features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    if features.dtype != np.float32 or features.ndim != 2 or len(features) != num:
-        return None
-    return features if np.isfinite(features).all() else None
-
-
-def _write(path: Path, features: Features) -> None:
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a path, numpy would append .npy to its name
-            np.save(file, features)
-
-    write_atomically(path, save)
+def _lock(cache: Path, form: Form, dataset: Dataset, seed: int) -> Path:
+    return cache / f"{_name(form, dataset, seed, dataset.train)}.lock"

@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 
 from boss.data import Dataset
-from boss.prototypes.embeddings import Features, embed
+from boss.prototypes.cache import Features
+from boss.prototypes.embeddings import embed
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import NUM_NEIGHBORS, Neighbors, connect, nearest_neighbors
 from boss.results.write import write_atomically

@@ -8,7 +8,7 @@ from boss import data
 from boss.data import Dataset
 from boss.errors import InputError
 from boss.prototypes import embeddings, probe
-from boss.prototypes.embeddings import Features
+from boss.prototypes.cache import Features
 
 
 def load(dataset: str, path: Path | None) -> Dataset:

@@ -19,7 +19,8 @@ from boss.data import Dataset, load
 from boss.data.label_sets import LabelSet, resolve
 from boss.errors import InputError
 from boss.prototypes.contact_sheet import MARK, Candidate, Row, contact_sheet, enlarged
-from boss.prototypes.embeddings import FORMS, embed
+from boss.prototypes.embeddings import embed
+from boss.prototypes.forms import FORMS
 from boss.prototypes.select import Request, describe, make_label_sets
 from boss.prototypes.selection import METHODS, select
 

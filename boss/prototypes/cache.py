@@ -1,0 +1,66 @@
+"""A folder of arrays that one process computes and others read.
+
+N images, F features
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from boss.errors import InputError
+from boss.results.write import write_atomically
+
+WAITING_SECONDS = 5.0  # between two lines that say so
+
+Features = NDArray[np.float32]  # (N, F)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, report: Callable[[str], None]) -> Iterator[None]:
+    """One process computes something; others wait for it.
+
+    Args:
+        path: of the lock.
+        what: is computed, for the line that says that we wait.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        patience = 0.0
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=patience)
+            except filelock.Timeout:
+                patience = WAITING_SECONDS
+                report(f"{what}: waiting for another process that computes it")
+    except OSError as error:
+        raise InputError(f"cannot write embeddings to {path.parent}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read(path: Path, num: int) -> Features | None:
+    """An array from the cache, or None if it is missing or damaged."""
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if features.dtype != np.float32 or features.ndim != 2 or len(features) != num:
+        return None
+    return features if np.isfinite(features).all() else None
+
+
+def write(path: Path, features: Features) -> None:
+    """Write an array, so that nobody sees half of it."""
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a path, numpy would append .npy to its name
+            np.save(file, features)
+
+    write_atomically(path, save)
