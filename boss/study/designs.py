@@ -239,3 +239,62 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
     recipe = FAST_ROUND if place.get("parent") else FAST_FIRST
     fixed = {"dataset": "cifar10", "network": "wrn-28-2"}
     return Run(**(fixed | recipe | dict(changes) | FAST_BUDGETS[budget] | place))
+
+
+# The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it: FixMatch from the
+# weights of a SimCLR encoder and from the images that label propagation over its features is most
+# certain of; then rounds ranked by the graph of the last teacher. The rest has FixMatch's defaults.
+LAPTOP_NETWORK = "fast-32-128-256"
+
+
+LAPTOP_FIRST: dict[str, Any] = {
+    "dataset": "cifar10",
+    "network": LAPTOP_NETWORK,
+    "algorithm": "fixmatch",
+    "start": "propagation",
+    "embedding": "simclr",
+    "num_start": 100,
+    "encoder": "simclr",
+    "num_images": 64 * 600,
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "schedule": "linear",
+    "teacher_decay": 0.99,
+    "norm_momentum": 0.05,
+    "num_evaluations": 8,
+    "precision": "auto",
+}
+
+
+LAPTOP_ROUND: dict[str, Any] = {
+    key: value
+    for key, value in LAPTOP_FIRST.items()
+    if key not in ("start", "embedding", "num_start")
+} | {"picks_per_class": 300, "rank_by": "both"}
+
+
+# The smoke budget keeps every stage and makes each small.
+LAPTOP_SMOKE: dict[str, Any] = {
+    **{key: value for key, value in BUDGETS["smoke"].items() if key != "network"},
+    "network": "fast-8-16",
+}
+SMOKE_ENCODER = "simclr:2@fast-8-16"
+
+
+def laptop_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
+    """A training of the laptop recipe; with a `parent` in `place` one of its rounds.
+
+    Args:
+        changes: fields of a run that differ from the recipe's, unless the smoke budget sets them.
+        place: label set, repeat, parent, and what else says where the recipe is tried.
+    """
+    recipe = LAPTOP_ROUND if place.get("parent") else LAPTOP_FIRST
+    fields = recipe | dict(changes)
+    if budget == "smoke":
+        small = {
+            name: SMOKE_ENCODER if str(fields[name]).startswith("simclr") else "kmeans-patches:16"
+            for name in ("embedding", "encoder")
+            if fields.get(name)
+        }
+        fields = fields | LAPTOP_SMOKE | small
+    return Run(**(fields | place))

@@ -69,6 +69,8 @@ def select_for(
     Raises:
         InputError: the predictions or the network of the parent are missing.
     """
+    if run.start == "labels" and run.parent is None:
+        return None
     if run.parent is not None and run.rank_by not in BY_GRAPH:
         return self_training.select_for(run, dataset, labels, store)
     cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
@@ -79,7 +81,8 @@ def select_for(
         )
         start = start_from(graph, labels, num_classes, run.num_start, allowed)
         found, chosen, per_class = start.propagation, start.indices, run.num_start
-    elif run.parent is not None:
+    else:
+        assert run.parent is not None
         path, per_class = store.network(run.parent.id), run.picks_per_class
         graph = graph_of(f"teacher:{path}", dataset, cache=cache, report=report)
         found = propagate(graph, np.array(labels.indices), np.array(labels.labels), num_classes)
@@ -88,8 +91,6 @@ def select_for(
             probs = class_probabilities(teacher, dataset.train.images)
             found = multiplied(found, normalize_mass(probs.numpy()))
         chosen = most_certain(found, per_class, allowed)
-    else:
-        return None
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
     return Selection(chosen, predictions, 1 - found.certainty[chosen], reason)

@@ -51,15 +51,21 @@ def test_every_field_is_part_of_the_id():
     }
     of_self_training = {"parent", "picks_per_class", "pick_labels", "rank_by"}
     base = run
-    together = {"beta2": {"optimizer": "adam"}, "final_learning_rate": {"schedule": "linear"}}
+    started = {"start": "propagation", "embedding": "simclr", "num_start": 3}
+    together = {
+        "beta2": {"optimizer": "adam"},
+        "final_learning_rate": {"schedule": "linear"},
+        **dict.fromkeys(("embedding", "num_start", "embedding_seed"), started),
+    }
     changes = {
         "augmentation": "cutout", "optimizer": "adam", "schedule": "constant",
         "final_learning_rate": 0.5,
     }  # fmt: skip
+    assert dataclasses.replace(base, **started).id != base.id
     for field in dataclasses.fields(Run):
         run = dataclasses.replace(base, **together.get(field.name, {}))
         value = getattr(run, field.name)
-        if field.name in of_self_training:
+        if field.name in of_self_training | {"start"}:
             continue
         if field.name == "options":
             changed = {"threshold": 0.5}

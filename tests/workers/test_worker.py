@@ -17,6 +17,7 @@ from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.results.read import Store, refuse_other_options
 from boss.training import checkpoint
+from boss.training.probe import Arithmetic
 from boss.workers.build import check
 from boss.workers.process import in_child
 from boss.workers.rows import run_row
@@ -64,13 +65,14 @@ def test_the_row_of_a_run(place, digits):
 def test_the_columns_of_accuracy_by_hand(place, digits, best):
     """24 evaluations: the median leaves the first four out; the best may be of either network."""
     training, _ = prepare(RUN, digits)
+    arithmetic = Arithmetic("channels_last", "fp32")
     accuracies = [0.9, 0.9, 0.9, 0.9, *(0.01 * i for i in range(20))]
     training.evaluations = [
         {"network": network, "test_accuracy": accuracy + (0.05 if network == best else 0.0)}
         for accuracy in accuracies
         for network in ("teacher", "student")
     ]
-    row = run_row(RUN, place, training, digits, resolve(RUN.label_set, digits), None)
+    row = run_row(RUN, place, arithmetic, training, digits, resolve(RUN.label_set, digits), None)
     of_teacher = 0.05 if best == "teacher" else 0.0
     assert row["last_accuracy"] == pytest.approx(0.19 + of_teacher)
     assert row["median_last_20_accuracy"] == pytest.approx(0.095 + of_teacher)
