@@ -36,6 +36,14 @@ REFERENCE, BASELINE = "eager fp32", "torchvision"
 PRECISIONS = ("bf16", "fp32")
 MAX_STEPS = 500  # of a candidate in a round
 
+# The kinds of operations in the passes, by how torch's profiler names them, the first that fits.
+OPERATIONS = {
+    "convolution": ("conv",),
+    "pooling": ("pool", "amax"),
+    "batch norm": ("batch_norm",),
+    "activation": ("gelu", "leaky_relu", "relu", "threshold"),
+}
+
 # The methods of a step, and the part that their time counts as.
 PARTS = {
     "draw": "draw and augment",
@@ -161,6 +169,7 @@ def bench(settings: Settings, say: Callable[[str], None] = lambda line: None) ->
         },
         "parts_of": f"eager {run.precision}",
         "parts": shares_of_parts(eager, 3 if settings.quick else 20),
+        "operations": shares_of_operations(eager, 3 if settings.quick else 20),
     }
 
 
@@ -209,6 +218,24 @@ def shares_of_parts(trainer: Trainer, num_steps: int) -> dict[str, float]:
     whole = times["whole step"]
     shares = {part: times[part] / whole for part in PARTS.values() if part in times}
     return shares | {"rest": 1 - sum(shares.values())}
+
+
+def shares_of_operations(trainer: Trainer, num_steps: int) -> dict[str, float]:
+    """Share of the processor time of an eager step, by `OPERATIONS`; on a CPU only.
+
+    "other" is all else: augmentation, losses, optimizer, average, copies and Python.
+    """
+    if trainer.device.type != "cpu":
+        return {}
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        for _ in range(num_steps):
+            trainer()
+    found = dict.fromkeys([*OPERATIONS, "other"], 0.0)
+    for event in trace.key_averages():
+        names = (kind for kind, texts in OPERATIONS.items() if any(t in event.key for t in texts))
+        found[next(names, "other")] += event.self_cpu_time_total
+    total = sum(found.values())
+    return {kind: time / total for kind, time in found.items()}
 
 
 # What is measured ---------------------------------------------------------------------------------

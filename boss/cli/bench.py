@@ -14,6 +14,7 @@ from typing import Any
 from boss.cli.arguments import natural, positive
 from boss.cli.words import say
 from boss.errors import InputError
+from boss.workers.memory import keep_memory, use_large_pages
 
 HELP = "time a training step beside the usual way to write it"
 
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         _check_writable(arguments.json)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # of torch's profiler, which logs to stderr
+    use_large_pages()
+    keep_memory()  # as processes that train do
     from boss.bench.measure import Settings, bench
 
     settings = Settings(
@@ -105,6 +108,9 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         _table(tabulate, [f"part of {result['parts_of']}", "share"], parts),
     ]
+    if result["operations"]:
+        kinds = [[kind, f"{100 * share:.1f}%"] for kind, share in result["operations"].items()]
+        lines += ["", _table(tabulate, ["operation", "share of processor time"], kinds)]
     return "\n".join(lines)
 
 

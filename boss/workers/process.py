@@ -3,7 +3,6 @@
 The server has run nothing of torch, so that each child starts in milliseconds. No torch here.
 """
 
-import ctypes
 import multiprocessing
 import os
 import pickle
@@ -18,16 +17,13 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from boss.errors import InputError
+from boss.workers.memory import keep_memory, use_large_pages
 from boss.workers.runtime import Runtime
 
 State = Literal["finished", "interrupted", "failed", "busy", "not started"]
 
 # What the fork server imports once: torch's optimizers import its compiler, in seconds.
 PRELOAD = ["boss.workers.worker", "sklearn.datasets", "torch._dynamo"]
-
-
-# mallopt's names for the sizes from which memory is taken from, and given back to, the system.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -99,9 +95,7 @@ def child(
         target: called there with the arguments and the other end of the pipe.
     """
     context = multiprocessing.get_context("forkserver")
-    os.environ.setdefault(
-        "THP_MEM_ALLOC_ENABLE", "1"
-    )  # torch asks for large pages, see `keep_memory`
+    use_large_pages()  # the fork server imports torch
     context.set_forkserver_preload(PRELOAD)
     ours, theirs = context.Pipe()
     process = context.Process(target=_run_child, args=(target, arguments, theirs), daemon=True)
@@ -131,19 +125,6 @@ def _run_child(
 ) -> None:
     keep_memory()
     target(*arguments, messages)
-
-
-def keep_memory() -> None:
-    """Let this process keep what torch frees, up to 2 GiB at a time, where the C library is glibc.
-
-    A step on a CPU frees gigabytes and takes them again: handing them back to the operating system,
-    which clears each page, costs a fifth of its time (docs/performance.md).
-    """
-    with suppress(OSError, AttributeError, TypeError):  # another system, another C library
-        library = ctypes.CDLL(None)
-        # Older versions refuse more than half a heap.
-        library.mallopt(M_MMAP_THRESHOLD, 2**30) or library.mallopt(M_MMAP_THRESHOLD, 2**25)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def tell(messages: Connection, message: Any) -> None:

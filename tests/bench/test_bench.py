@@ -38,7 +38,7 @@ def test_the_json_says_what_was_measured_and_where(outcome):
     _, found = outcome
     assert found.keys() == {
         *("date", "device", "cores", "threads", "versions", "commit", "settings", "image_shape"),
-        *("images_per_step", "flops_per_step", "steps", "parts_of", "parts"),
+        *("images_per_step", "flops_per_step", "steps", "parts_of", "parts", "operations"),
     }
     assert found["threads"] == 1
     assert {"torch", "python", "numpy"} <= found["versions"].keys()
@@ -77,6 +77,13 @@ def test_the_parts_of_a_step_add_up(outcome):
     assert all(0 <= share < 1 for share in parts.values())
     assert {"draw and augment", "forward and loss", "backward", "update", "average"} <= parts.keys()
     assert parts["rest"] < 0.5
+
+
+def test_the_operations_of_a_step_add_up(outcome):
+    kinds = outcome[1]["operations"]
+    assert sum(kinds.values()) == pytest.approx(1)
+    assert kinds.keys() == {"convolution", "pooling", "batch norm", "activation", "other"}
+    assert all(kinds[kind] > 0.01 for kind in ("convolution", "batch norm", "activation"))
 
 
 def test_flops_are_those_of_the_convolutions(outcome):
