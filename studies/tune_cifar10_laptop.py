@@ -29,7 +29,7 @@ CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
     {"encoder": ""},
     {"num_start": 30},
     {"num_start": 300},
-    {"embedding": "manifold"},
+    {"embedding": "manifold:2048x256"},
     {"options": {"threshold": 0.8}},
     {"algorithm": "freematch"},
     {"algorithm": "boss"},

@@ -172,6 +172,18 @@ def encoder(
         return _simclr_encoder(form, dataset, cache, seed, device, progress)
 
 
+def spelled_out(spec: str, dataset: Dataset) -> str:
+    """The name of an embedding with every default in it: "simclr" as "simclr:2000@wrn-7-1"."""
+    form = parse(spec)
+    if form.name == "simclr":
+        config = _simclr_config(form, dataset)
+        return f"simclr:{config.num_steps}@{config.network}"
+    if form.name == "manifold":
+        dictionary_size, dimension = _manifold_config(form, dataset)
+        return f"manifold:{dictionary_size}x{dimension}"
+    return str(form)
+
+
 def encoder_network(spec: str, dataset: Dataset) -> str:
     """The name of the network of an embedding whose encoder is trained here.
 

@@ -245,6 +245,7 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 # weights of a SimCLR encoder and from the images that label propagation over its features is most
 # certain of; then rounds ranked by the graph of the last teacher. The rest has FixMatch's defaults.
 LAPTOP_NETWORK = "fast-32-128-256"
+LAPTOP_ENCODER = f"simclr:6000@{LAPTOP_NETWORK}"
 
 
 LAPTOP_FIRST: dict[str, Any] = {
@@ -252,9 +253,9 @@ LAPTOP_FIRST: dict[str, Any] = {
     "network": LAPTOP_NETWORK,
     "algorithm": "fixmatch",
     "start": "propagation",
-    "embedding": "simclr",
+    "embedding": LAPTOP_ENCODER,
     "num_start": 100,
-    "encoder": "simclr",
+    "encoder": LAPTOP_ENCODER,
     "num_images": 64 * 600,
     "optimizer": "muon",
     "learning_rate": 0.02,

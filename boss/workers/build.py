@@ -103,7 +103,7 @@ def check(
             labels[name, run.label_set] = resolve(run.label_set, dataset)
             models.check(run.network)
             _algorithm(run)
-            starts.check(run, dataset, labels[name, run.label_set])
+            starts.check(run, dataset)
             if run.augmentation == "flip" and not dataset.flip:
                 raise InputError(
                     f"images of {name} must not be mirrored: augmentation flip is none"

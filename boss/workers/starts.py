@@ -32,12 +32,12 @@ from boss.training.evaluate import class_probabilities
 Report = Callable[[str], None]
 
 
-def check(run: Run, dataset: Dataset, labels: LabelSet) -> None:
+def check(run: Run, dataset: Dataset) -> None:
     """Check what a run starts from, before anything is computed.
 
     Raises:
-        InputError: an embedding does not suit the images, an encoder the network, or labels the
-            propagation.
+        InputError: an embedding does not suit the images, or an encoder the network; or a name
+            leaves something to a default.
     """
     for spec in filter(None, (run.embedding, run.encoder)):
         if spec.startswith("teacher:"):
@@ -45,19 +45,14 @@ def check(run: Run, dataset: Dataset, labels: LabelSet) -> None:
                 f"{spec} depends on a file, by which no run can be repeated: use a parent"
             )
         embeddings.check(spec, dataset)
+        whole = embeddings.spelled_out(spec, dataset)
+        if spec != whole:  # defaults may change, what a run is must not
+            raise InputError(f"write {whole} in place of {spec}, so that one training has one id")
     if run.encoder:
         network = embeddings.encoder_network(run.encoder, dataset)
         if network != run.network:
             raise InputError(
                 f"the encoder {run.encoder} is a {network}, the network of the run a {run.network}"
-            )
-    if run.start == "propagation" or run.rank_by in BY_GRAPH:
-        missing = sorted({*range(dataset.num_classes)} - {*labels.labels})
-        if missing:
-            names = ", ".join(dataset.class_names[k] for k in missing)
-            raise InputError(
-                f"label propagation needs a labeled image of every class: {run.label_set} has"
-                f" none of {names}"
             )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from boss.errors import InputError
-from boss.study.run import DEFAULTS, SETTINGS, Run, titles
+from boss.study.run import BUDGETS, DEFAULTS, SETTINGS, Run, titles
 from boss.study.select import select
 from boss.study.study import Study, find, grid, load, with_parents
 
@@ -234,9 +234,14 @@ def test_select():
 
 
 @pytest.mark.parametrize("name", find(STUDIES))
-@pytest.mark.parametrize("budget", ["smoke", "short", "paper"])
+@pytest.mark.parametrize("budget", BUDGETS)
 def test_every_study_enumerates_its_runs(name, budget):
     study = load(name, STUDIES)
+    assert study.default_budget in study.budgets
+    if budget not in study.budgets:
+        with pytest.raises(InputError, match=f"unknown budget of {name} '{budget}': choose from"):
+            study.enumerate(budget)
+        return
     runs = study.enumerate(budget)
     assert runs
     assert all(run.budget == budget for run in runs)

@@ -242,6 +242,9 @@ def test_settings_that_have_no_effect_or_lack_another(changes, message):
     ({"embedding": "resnet"}, "unknown embedding 'resnet'"),
     ({"embedding": "teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
     ({"encoder": SPEC}, "kmeans-patches:16 trains no encoder"),
+    ({"embedding": "kmeans-patches"}, "write kmeans-patches:400 in place of kmeans-patches, so"),
+    ({"embedding": "manifold:99"}, "write manifold:99x64 in place of manifold:99"),
+    ({"encoder": "simclr@wrn-7-1"}, "write simclr:2000@wrn-7-1 in place of simclr@wrn-7-1"),
     ({"encoder": "simclr:3@fast-8-16"}, "is a fast-8-16, the network of the run a wrn-7-1"),
 ])  # fmt: skip
 def test_what_cannot_be_started_from_is_said_before_training(changes, message, place):
