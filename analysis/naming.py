@@ -134,15 +134,18 @@ def departures(runs: pd.DataFrame) -> list[int]:
     """How far each run is from the settings that FixMatch is published with.
 
     Returns:
-        the number of hyperparameters that differ, and 100 for each option of the algorithm: of
+        the number of hyperparameters that differ, 100 for each option of the algorithm, and 1,000
+        for a start from an embedding: of
         several variants of a method the one with the fewest is what others are compared with.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(Run)}
     found = []
-    for row in runs[["algorithm", "options", *HYPERPARAMETERS]].to_dict("records"):
+    columns = ["algorithm", "options", *HYPERPARAMETERS, *START]
+    for row in runs[columns].to_dict("records"):
         usual = ALGORITHMS[row["algorithm"]].options if row["algorithm"] in ALGORITHMS else {}
         options = json.loads(row["options"])
         count = sum(row[name] != defaults[name] for name in HYPERPARAMETERS)
+        count += 1000 * any(row[name] != defaults[name] for name in START)
         found.append(
             count + 100 * sum(options.get(key, value) != value for key, value in usual.items())
         )
@@ -152,7 +155,7 @@ def departures(runs: pd.DataFrame) -> list[int]:
 def mark_label_sets(runs: pd.DataFrame) -> pd.DataFrame:
     """Mark the label sets whose images were chosen with the help of hidden labels.
 
-    A run of round 0 has no selected images: if it is an oracle then its label set is one.
+    In round 0 no selection uses hidden labels: if a run is an oracle then its label set is one.
     """
     keys = pd.Series(list(zip(runs["dataset"], runs["label_set"], strict=True)), index=runs.index)
     marked = set(keys[has_oracle(runs) & (runs["round"] == 0)])
@@ -162,6 +165,12 @@ def mark_label_sets(runs: pd.DataFrame) -> pd.DataFrame:
             for key, label_set in zip(keys, runs["label_set"], strict=True)
         ]
     )
+
+
+def is_plain(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether a run starts from its label set alone, as published ones do: no selected images, no
+    encoder."""
+    return (runs["round"] == 0) & (runs["start"] == "labels") & (runs["encoder"] == "")
 
 
 def has_oracle(runs: pd.DataFrame) -> "pd.Series[bool]":
@@ -304,6 +313,8 @@ def step(row: "pd.Series[Any]") -> str:
         name += f" from {row['encoder']}"
     if row["start"] == "propagation":
         name += f" +{row['num_start']} by {row['embedding']}"
+    if row["embedding_seed"]:
+        name += f" (embedding {row['embedding_seed']})"
     if row["round"] == 0:
         return name
     parts = [name, f"+{row['picks_per_class']}"]

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boss.errors import InputError
+from boss.errors import InputError, choose
 from boss.folders import bundled
 from boss.study.run import BY_GRAPH, Run
 from boss.study.select import select
 from boss.study.study import RESERVED, Study, load, with_parents
+from boss.training.config import LAYOUTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,8 +128,9 @@ def prepare(
         commit=runtime.commit(),
     )
     runtime.execution_of(where)
+    choose(layout, dict.fromkeys(("auto", *LAYOUTS)), what="layout")
     fingerprints, labels = in_child(_check, runs, where)
-    needed = frozenset(run.parent.id for run in runs if run.parent and run.rank_by in BY_GRAPH)
+    needed = networks_needed(study, runs, data)
     where = dataclasses.replace(where, fingerprints=fingerprints, networks_needed=needed)
     table = store.finished()
     images = {key: ([*found.indices], [*found.labels]) for key, found in labels.items()}
@@ -193,12 +195,20 @@ def read_results(
     study: str, results: Path = Path("results"), table: str = "runs"
 ) -> "pd.DataFrame":
     """A table of results (`boss.results.schema.TABLES`) of all finished runs of a study."""
-    from boss.errors import choose
     from boss.results.read import Store
     from boss.results.schema import TABLES
 
     choose(table, TABLES, what="table of results")
     return Store(Path(results), study).read(table)
+
+
+def networks_needed(study: Study, runs: list[Run], path: Path | None) -> frozenset[str]:
+    """Ids of the runs whose last teacher a run of the study reads, now or when it is asked for."""
+    every = [*runs]
+    for budget in {run.budget for run in runs} & {*study.budgets}:
+        with contextlib.suppress(InputError):  # data that make several runs of the study one
+            every += on_data(study.enumerate(budget), path)
+    return frozenset(run.parent.id for run in every if run.parent and run.rank_by in BY_GRAPH)
 
 
 def _check(runs: list[Run], where: "Runtime") -> Any:
@@ -215,9 +225,13 @@ def _check_parents(plan: Plan) -> None:
     children = [run for run in plan.waiting if run.parent and run.parent.id in plan.finished]
     for run in children:
         if run.rank_by in BY_GRAPH and run.parent and not store.network(run.parent.id).is_file():
+            part = store.folder / "runs" / f"{run.parent.id}.parquet"
+            mend = (
+                f"remove {part} to train it again" if part.exists() else "train in another folder"
+            )
             raise InputError(
                 f"rank_by={run.rank_by!r} needs the network of {run.parent.title}, which was not"
-                f" kept: remove {store.folder}/runs/{run.parent.id}.parquet to train it again"
+                f" kept in {store.folder}: {mend}"
             )
     children = [run for run in children if run.rank_by not in BY_GRAPH]
     needed = {(run.parent.id, run.rank_by): run.parent for run in children if run.parent}

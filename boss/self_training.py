@@ -117,9 +117,10 @@ def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -
 
 
 def selectable(run: Run, dataset: Dataset, prototypes: LabelSet) -> NDArray[np.bool_]:
-    """Which training images may be selected: no prototype, none held out for validation (N,)."""
+    """Which training images may be selected: no prototype, none held out for validation, and of the
+    first `max_eval_images` only (N,)."""
     labels = dataset.train.labels.cpu().numpy()
-    allowed = np.ones(len(labels), dtype=bool)
+    allowed = np.arange(len(labels)) < (run.max_eval_images or len(labels))
     allowed[validation_indices(labels, run.num_validation)] = False
     allowed[list(prototypes.indices)] = False
     return allowed

@@ -17,7 +17,7 @@ import pandas as pd
 from boss.study.catalog import ALGORITHMS
 
 from ..load import Results, last_step
-from ..naming import FAMILIES, HYPERPARAMETERS, ORACLE_MARK, RANDOM
+from ..naming import FAMILIES, HYPERPARAMETERS, ORACLE_MARK, RANDOM, is_plain
 from ..sections import prototypes, self_training
 from ..sections.balancing_runs import BASELINE
 from ..sections.class_balance import class_measures
@@ -310,7 +310,7 @@ def self_training_cases(runs: pd.DataFrame, full: pd.DataFrame) -> list[Case]:
             rows = rows[rows["picks_per_class"] == rows["picks_per_class"].max()]
             rows = rows[rows["variant"] == rows["variant"].iloc[0]]
             parents = runs[runs["run_id"].isin(rows["parent"])]
-            basis = (fixmatch_or(of_family(runs[runs["round"] == 0], family), parents),)
+            basis = (fixmatch_or(of_family(runs[is_plain(runs)], family), parents),)
             name = str(rows["variant"].iloc[0])
             theirs = self_training.yardstick_of(rows, full)
             cases += [

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from ..load import Results, metrics
+from ..naming import is_plain
 from ..page.parts import Part, Table
 from ..sections import self_training
 from ..sections.published import published_moments, published_note, read_published
@@ -44,7 +45,7 @@ def claims(found: Results) -> pd.DataFrame:
     order = [claim.name for claim in CLAIMS]
     rows = []
     for scope, block in runs.groupby("scope", sort=False):
-        first = block[block["round"] == 0]
+        first = block[is_plain(block)]
         cases = fixmatch_cases(first, table, gap_range)
         cases += balancing_cases(first, table) + prototype_cases(first) + bucket_cases(first)
         cases += self_training_cases(block, full)

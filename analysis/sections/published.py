@@ -10,7 +10,7 @@ from boss.errors import choose
 
 from .. import statistics
 from ..load import AGGREGATES, CLASS_MEAN, ORACLE, Results, metrics
-from ..naming import GROUP
+from ..naming import GROUP, is_plain
 from ..page.parts import (
     Part,
     Table,
@@ -99,12 +99,12 @@ def published_moments(published: pd.DataFrame) -> pd.DataFrame:
 def comparable(metrics: pd.DataFrame, runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """The metrics of the runs that a publication may be compared with: same data and algorithm.
 
-    Rounds of self-training are left out: they have more labels.
+    Rounds of self-training and starts from an embedding are left out: they know more.
     """
     same = pd.Series(False, index=runs.index)
     for dataset, algorithm in published[["dataset", "algorithm"]].drop_duplicates().to_numpy():
         same |= (runs["dataset"] == dataset) & (runs["algorithm"] == algorithm)
-    same &= runs["round"] == 0
+    same &= is_plain(runs)
     return metrics[metrics["run_id"].isin(runs.loc[same, "run_id"])]
 
 

@@ -37,12 +37,13 @@ from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.config import LAYOUTS
 from boss.training.optim import make_optimizer
-from boss.training.probe import Arithmetic, fastest, memory_format, set_conv_precision
+from boss.training.probe import Arithmetic, conv_precision, fastest, memory_format
 from boss.training.state import NonFiniteLossError
 
 CHECKPOINT_SECONDS = 60.0
 REPORT_SECONDS = 1.0
 SMALL = 16  # pixels; images below have a smaller encoder
+SMALL_VIEWS = 24  # pixels; images below are too small to be shrunk: views keep their size
 NUM_PREPARING = 1024  # images that an encoder may be prepared by
 
 
@@ -87,7 +88,7 @@ def configure(
     batch_size = min(256 if small else 512, num_images)
     return SimCLRConfig(
         network=network or ("wrn-7-1" if small else "fast-32-128-256"),
-        view_size=max(8, size * 3 // 4 // 8 * 8),
+        view_size=size if size < SMALL_VIEWS else size * 3 // 4 // 4 * 4,
         num_steps=num_steps or (2_000 if small else 6_000),
         batch_size=batch_size,
     )
@@ -259,20 +260,21 @@ def train_encoder(
         x = crop(x, crop.draw(len(x), training.generator))
         return x if color is None else color(x, color.draw(len(x), training.generator))
 
-    set_conv_precision(training.arithmetic.precision)
-    in_bf16 = training.arithmetic.precision == "bf16"
+    precision = training.arithmetic.precision
+    in_bf16 = precision == "bf16"
     training.encoder.train()
     progress(training.step / config.num_steps, f"step {training.step:,}")
     reported_at = saved_at = time.monotonic()
     while training.step < config.num_steps:
         x = to_float(images[order[training.step]])  # (B, C, S, S)
         # One pass: batch norm sees both views.
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            features = training.encoder.features(torch.cat([view(x), view(x)]))  # (2B, F)
-            first, second = training.head(features).chunk(2)  # each (B, Z)
-        loss = nt_xent(first, second, config.temperature).mean()
-        training.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with conv_precision(precision):
+            with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
+                features = training.encoder.features(torch.cat([view(x), view(x)]))  # (2B, F)
+                first, second = training.head(features).chunk(2)  # each (B, Z)
+            loss = nt_xent(first, second, config.temperature).mean()
+            training.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
         for group in training.optimizer.param_groups:
             group["lr"] = group["scale"] * config.learning_rate_at(training.step)
         training.optimizer.step()

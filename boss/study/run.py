@@ -187,6 +187,7 @@ class Run:
                 check = _checked if type(value) in _KINDS else _checked.__wrapped__
                 object.__setattr__(self, declared.name, check(declared, value))
         self._check_optimizer()
+        self._check_precision()
         self._check_start()
         self._check_parent()
 
@@ -208,6 +209,10 @@ class Run:
             raise InputError(
                 f"final_learning_rate has no effect on the {self.schedule} schedule: leave it out"
             )
+
+    def _check_precision(self) -> None:
+        if self.deterministic and self.precision == "auto":
+            raise InputError("a deterministic run names its precision: auto is chosen by timing")
 
     def _check_start(self) -> None:
         if self.start == "propagation":

@@ -60,11 +60,10 @@ class Muon(torch.optim.Optimizer):
         ]
         super().__init__(
             [group for group in groups if group["params"]],
-            {"lr": learning_rate, "momentum": momentum},
+            {"lr": learning_rate, "momentum": momentum, "in_bf16": in_bf16},
         )
         for group in self.param_groups:
             group["lr"] = learning_rate * group["scale"]
-        self.in_bf16 = in_bf16
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -78,7 +77,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 velocity = state["momentum"]
-                dtype = torch.bfloat16 if self.in_bf16 else p.dtype
+                dtype = torch.bfloat16 if group["in_bf16"] else p.dtype
                 if p.ndim == 4:
                     velocity.lerp_(p.grad, 1 - momentum)
                     ahead = p.grad.lerp(velocity, momentum)

@@ -207,9 +207,14 @@ def find_arithmetic(
 ) -> Arithmetic:
     """The layout and the precision in which a run is computed on this machine.
 
+    Only a run whose precision is "auto" is probed: the rounding of the others does not depend on
+    timings.
+
     Args:
-        layout: one of `boss.training.probe.LAYOUTS`, or "auto".
+        layout: one of `boss.training.config.LAYOUTS`, or "auto".
     """
+    if run.precision != "auto":
+        return Arithmetic(LAYOUTS[0] if layout == "auto" else layout, run.precision)
     channels, size = dataset.train.images.shape[1:3]
     network = models.build(
         run.network,
@@ -224,7 +229,7 @@ def find_arithmetic(
         channels,
         size,
         layouts=LAYOUTS if layout == "auto" else (layout,),
-        precisions=precisions if run.precision == "auto" else (run.precision,),
+        precisions=precisions,
     )
 
 

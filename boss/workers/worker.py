@@ -27,7 +27,7 @@ from boss.study.run import Run
 from boss.training import checkpoint
 from boss.training.config import LAYOUTS
 from boss.training.loop import train
-from boss.training.probe import Arithmetic, set_conv_precision
+from boss.training.probe import Arithmetic, conv_precision
 from boss.training.state import NonFiniteLossError, Training
 from boss.workers import starts
 from boss.workers.build import Workbench, labeled_images, start_run, train_config, training_data
@@ -164,7 +164,6 @@ def train_run(
         saved, arithmetic = _saved(run, basis, folder)
         if arithmetic is None:
             arithmetic = workbench.arithmetic(run, dataset, device, runtime.layout)
-        set_conv_precision(arithmetic.precision)
         resolved = replace(run, precision=arithmetic.precision)
 
         def at_step_0() -> Training:
@@ -182,21 +181,24 @@ def train_run(
         images = training_data(run, dataset, labels, device)
         saver = _Saver(run, training, arithmetic, basis, folder, runtime.checkpoint_seconds, report)
         saver.tell(resumed_at)
-        done = train(
-            training,
-            images,
-            train_config(resolved),
-            key=run.stream_key,
-            execution=execution_of(runtime),
-            since=began,
-            should_stop=should_stop,
-            report=saver,
-        )
+        with conv_precision(arithmetic.precision):
+            done = train(
+                training,
+                images,
+                train_config(resolved),
+                key=run.stream_key,
+                execution=execution_of(runtime),
+                since=began,
+                should_stop=should_stop,
+                report=saver,
+            )
         if not done:
             saver.save()
             return "interrupted"
         saver.tell()
-        row, tables = tables_of(run, runtime, arithmetic, training, dataset, labels, selection)
+        with conv_precision(arithmetic.precision):
+            found = tables_of(run, runtime, arithmetic, training, dataset, labels, selection)
+        row, tables = found
         if runtime.keep_networks or run.id in runtime.networks_needed:
             kept = {
                 "run": run.as_dict(),

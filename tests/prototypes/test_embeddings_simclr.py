@@ -12,7 +12,14 @@ from boss.augment import ColorJitter, ResizedCrop, to_float
 from boss.errors import InputError
 from boss.prototypes import progress, simclr
 from boss.prototypes.embeddings import embed
-from boss.prototypes.simclr import SimCLRConfig, Training, configure, nt_xent, train_encoder
+from boss.prototypes.simclr import (
+    SimCLRConfig,
+    Training,
+    build_encoder,
+    configure,
+    nt_xent,
+    train_encoder,
+)
 from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.muon import orthogonalized
@@ -98,7 +105,11 @@ def test_defaults():
     assert small.num_steps == 7
     assert large.learning_rate == 0.02
     assert configure(32, 50_000, network="wrn-28-2").network == "wrn-28-2"
-    assert configure(96, 100).view_size == 72
+    sizes = {size: configure(size, 100).view_size for size in (8, 16, 20, 24, 28, 32, 64, 96)}
+    assert sizes == {8: 8, 16: 16, 20: 20, 24: 16, 28: 20, 32: 24, 64: 48, 96: 72}
+    for view_size in (16, 20):  # the network has room for its three stages
+        encoder = build_encoder(configure(view_size, 100), 3, torch.Generator())
+        assert encoder.features(torch.zeros(2, 3, view_size, view_size)).shape == (2, 256)
     assert configure(8, 10).batch_size == 10  # no image twice in a batch
 
 

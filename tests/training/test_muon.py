@@ -116,7 +116,8 @@ def test_rates_are_read_from_the_groups_and_state_is_restored():
     kernel.grad = torch.ones_like(kernel)
     optimizer.step()
     assert torch.equal(kernel, before)
-    other = muon([nn.Parameter(before.clone())])
+    other = muon([nn.Parameter(before.clone())], in_bf16=True)
     other.load_state_dict(optimizer.state_dict())
+    assert not other.param_groups[0]["in_bf16"]  # a resumed training goes on as it began
     [velocity] = [state["momentum"] for state in other.state.values()]
     assert torch.equal(velocity, torch.full_like(kernel, 0.5))

@@ -19,6 +19,7 @@ from boss.seeds import stream
 from boss.study.study import Study
 from boss.training import checkpoint
 from boss.training.config import LAYOUTS
+from boss.training.probe import Arithmetic
 from boss.workers import build, starts
 from boss.workers.build import check, labeled_images, start_run
 from boss.workers.runtime import Runtime
@@ -28,8 +29,9 @@ from tests.training.test_loop import RUN
 from tests.workers.test_scheduler import LONG, Recorder, assert_equal_tables, tables
 
 SPEC = "kmeans-patches:16"
-STARTED = dataclasses.replace(RUN, start="propagation", embedding=SPEC, num_start=40)
-BY_GRAPH = dataclasses.replace(RUN, parent=STARTED, picks_per_class=4, rank_by="graph")
+ALL = dataclasses.replace(RUN, max_eval_images=None)
+STARTED = dataclasses.replace(ALL, start="propagation", embedding=SPEC, num_start=40)
+BY_GRAPH = dataclasses.replace(ALL, parent=STARTED, picks_per_class=4, rank_by="graph")
 ENCODED = dataclasses.replace(RUN, encoder="simclr:3@wrn-7-1")
 
 
@@ -80,12 +82,32 @@ def test_the_most_certain_images_join_the_label_set(place, digits):
     assert pd.isna(row["oracle"])
 
 
-def test_images_held_out_do_not_join(place, digits):
-    run = dataclasses.replace(STARTED, num_validation=600)
+@pytest.mark.parametrize("rank_by", ["", "graph", "both"])
+def test_images_held_out_and_beyond_the_limit_do_not_join(rank_by, place, digits):
+    run = dataclasses.replace(STARTED, num_validation=400, max_eval_images=900)
+    if rank_by:
+        train_run(run, dataclasses.replace(place, keep_networks=True))
+        run = dataclasses.replace(
+            run, start="labels", embedding="", num_start=0,
+            parent=run, rank_by=rank_by, picks_per_class=40,
+        )  # fmt: skip
     labels, selection = labeled_images(run, digits, Store(place.results, "s"))
-    held_out = validation_indices(digits.train.labels.numpy(), 600)
+    held_out = validation_indices(digits.train.labels.numpy(), 400)
     assert len(selection) > 20
     assert not {*selection.indices.tolist()} & {*held_out, *labels.indices[:10]}
+    assert selection.indices.max() < 900
+
+
+def test_another_seed_is_another_embedding(place, digits):
+    store = Store(place.results, "s")
+    other = dataclasses.replace(STARTED, embedding_seed=1)
+    selected = [labeled_images(run, digits, store)[1].indices for run in (STARTED, other)]
+    assert selected[0].tolist() != selected[1].tolist()
+    first = starts.encoder_for(ENCODED, digits, store, print)
+    second = starts.encoder_for(
+        dataclasses.replace(ENCODED, embedding_seed=1), digits, store, print
+    )
+    assert not torch.equal(first.state_dict()["stem.weight"], second.state_dict()["stem.weight"])
 
 
 def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
@@ -201,10 +223,13 @@ def test_a_stop_while_training_resumes_exactly(place, tmp_path):
     steps = []
 
     def report(progress):
-        steps.append(progress.get("step", 0))
+        if "step" in progress:
+            steps.append(progress["step"])
 
-    assert train_run(run, place, should_stop=lambda: len(steps) > 3, report=report) == "interrupted"
+    assert train_run(run, place, should_stop=lambda: len(steps) > 1, report=report) == "interrupted"
+    assert checkpoint.load(Store(place.results, "s").state_folder(run.id) / "checkpoint.pt")
     assert train_run(run, place, report=report) == "finished"
+    assert max(steps) > 0
     whole = dataclasses.replace(place, results=tmp_path / "whole")
     train_run(run, whole)
     assert_equal_tables(tables(place), tables(whole))
@@ -223,8 +248,32 @@ def test_the_layout_of_the_first_attempt_is_kept(place, tmp_path):
     assert row["layout"] == LAYOUTS[0]
 
 
+def test_auto_trains_in_what_the_row_says(place, digits, tmp_path, monkeypatch):
+    """As the same run does whose precision is named."""
+    run = dataclasses.replace(RUN, precision="auto")
+    monkeypatch.setattr(build, "fastest", lambda *_, **__: Arithmetic("contiguous", "bf16"))
+    train_run(run, place)
+    row = Store(place.results, "s").read("runs").iloc[0]
+    assert (row["precision"], row["layout"], row["computed_in"]) == ("auto", "contiguous", "bf16")
+    named = dataclasses.replace(place, results=tmp_path / "named", layout="contiguous")
+    train_run(dataclasses.replace(RUN, precision="bf16"), named)
+    mine, theirs = (Store(w.results, "s").read("evaluations") for w in (place, named))
+    assert mine["test_loss"].tolist() == theirs["test_loss"].tolist()
+
+
+def test_networks_are_kept_for_rounds_that_are_asked_for_later(place):
+    study = Study(reproduces="", runs=lambda budget: [STARTED, BY_GRAPH], name="s")
+    plan = prepare(study, [STARTED], results=place.results, device="cpu", workers=1)
+    execute(plan.waiting, plan.runtime, plan.devices, Recorder(), Stop())
+    assert plan.store.network(STARTED.id).exists()
+    assert prepare(study, study.enumerate(), results=place.results, device="cpu").waiting == [
+        BY_GRAPH
+    ]
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"start": "embedding"}, "start"),
+    ({"deterministic": True, "precision": "auto"}, "a deterministic run names its precision"),
     ({"start": "propagation"}, "needs an embedding"),
     ({"start": "propagation", "embedding": SPEC}, "needs num_start, at least 1"),
     ({"embedding": SPEC}, "are for start='propagation'"),
