@@ -2,7 +2,7 @@
 
 One change at a time to the first training (`LAPTOP_FIRST` of boss/study/designs.py): the start,
 the algorithm and its threshold, optimizer, batch and length. Then rounds of self-training, ranked
-by the graph of the last teacher's features, by its confidence, or by both. docs/laptop.md tells of
+by the graph of the last teacher's features, by its confidence, or by both. docs/laptop.md lists
 everything that was tried, here and before.
 
 What keeps the reported runs free of the tuning:
