@@ -95,7 +95,7 @@ def prepare(
         device: "auto", "cpu", "cuda" or "cuda:0,cuda:1".
         workers, runs_per_gpu: how many runs at a time: see `boss.workers.runtime.lease`.
         execution: of a training step: "auto" or one of `boss.training.config.EXECUTIONS`.
-        layout: of the memory of images: "auto" or one of `boss.training.probe.LAYOUTS`.
+        layout: of the memory of images: "auto" or one of `boss.training.config.LAYOUTS`.
         keep_networks: store the last teacher of each run.
 
     Raises:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from boss.results.write import write_atomically
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import Image, ImageDraw, ImageFont
 
 # In pixels.
 THUMBNAIL = 96  # an image is enlarged by the integer factor that comes nearest to this size
@@ -99,17 +99,11 @@ def contact_sheet(rows: Sequence[Row], title: str, path: Path) -> None:
     sheet = Image.new("RGB", (width, height), WHITE)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
-    for line in titles:
-        draw.text((MARGIN, y), line, BLACK, fonts.large)
-        y += LINE
-    y += LINE
+    y = _write_lines(draw, y, titles, BLACK, fonts.large) + LINE
     for row, lines in zip(rows, texts, strict=True):
         draw.text((MARGIN, y), row.method, BLACK, fonts.bold)
         y += LINE
-        for line in lines:
-            draw.text((MARGIN, y), line, GRAY, plain)
-            y += LINE
-        y += GAP // 2
+        y = _write_lines(draw, y, lines, GRAY, plain) + GAP // 2
         for first in range(0, len(row.groups), columns):
             for rank in range(1, num_ranks + 1):
                 for column, group in enumerate(row.groups[first : first + columns]):
@@ -148,10 +142,7 @@ def class_sheet(rows: Sequence[ClassRow], title: str, legend: str, path: Path) -
     sheet = Image.new("RGB", (width, height), WHITE)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN
-    for line in titles:
-        draw.text((MARGIN, y), line, BLACK, fonts.large)
-        y += LINE
-    y += LINE
+    y = _write_lines(draw, y, titles, BLACK, fonts.large) + LINE
     draw.text((first, y), "labeled", GRAY, fonts.plain)
     draw.text((apart, y), "the most certain first", GRAY, fonts.plain)
     y += LINE + GAP // 2
@@ -175,11 +166,22 @@ def class_sheet(rows: Sequence[ClassRow], title: str, legend: str, path: Path) -
                 lines.append((_cut(is_class, cell_width - GAP // 2, fonts.bold), MARK, fonts.bold))
             _picture(sheet, (x, y), candidate.image, lines, framed=is_wrong)
         y += cell_height
-    y += GAP // 2
-    for line in legends:
-        draw.text((MARGIN, y), line, GRAY, fonts.plain)
-        y += LINE
+    _write_lines(draw, y + GAP // 2, legends, GRAY, fonts.plain)
     write_atomically(path, lambda temporary: sheet.save(temporary, format="PNG"))
+
+
+def _write_lines(
+    draw: "ImageDraw.ImageDraw",
+    y: int,
+    lines: Sequence[str],
+    color: str,
+    font: "ImageFont.FreeTypeFont",
+) -> int:
+    """Lines from the left margin; returns where the next one would begin."""
+    for line in lines:
+        draw.text((MARGIN, y), line, color, font)
+        y += LINE
+    return y
 
 
 class _Fonts(NamedTuple):

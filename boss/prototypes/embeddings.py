@@ -240,20 +240,11 @@ def _embed_patches(
     num_centroids = form.number
     assert num_centroids is not None
     dictionary = patches.learn(dataset.train.images, num_centroids, seed)
-    # Test features are standardized with the mean and variance of the training features.
-    computed = {}
-    for part, images in ({"train": dataset.train} | dict(sets)).items():
-        progress.begin(f"{part} images")
-        computed[part] = patches.encode(images.images, dictionary, progress)
-    train = computed.pop("train")
-    patches.standardize(train, *computed.values())
-    return {"train": train} | computed
 
+    def encode(images: Tensor) -> Features:
+        return patches.encode(images, dictionary, progress)
 
-def _num_threads(form: Form, dataset: Dataset) -> int:
-    # On tiny images, synchronizing threads takes longer than computing.
-    tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
-    return 1 if tiny else num_cores()
+    return _encode_parts(encode, patches.standardize, dataset, sets, progress)
 
 
 def _embed_manifold(
@@ -271,13 +262,32 @@ def _embed_manifold(
         mirrored=dataset.flip,
         progress=progress,
     )
-    # Test features are centered with the mean of the training features.
+
+    def encode(images: Tensor) -> Features:
+        return manifold.encode(images, learned, progress)
+
+    return _encode_parts(encode, manifold.balance, dataset, sets, progress)
+
+
+def _encode_parts(
+    encode: Callable[[Tensor], Features],
+    scale: Callable[..., None],
+    dataset: Dataset,
+    sets: Mapping[str, ImageSet],
+    progress: StageProgress,
+) -> dict[str, Features]:
+    """The features of the training images and of `sets`.
+
+    Args:
+        scale: given those of the training images, then the others, in place: by the statistics of
+            the first.
+    """
     computed = {}
     for part, images in ({"train": dataset.train} | dict(sets)).items():
         progress.begin(f"{part} images")
-        computed[part] = manifold.encode(images.images, learned, progress)
+        computed[part] = encode(images.images)
     train = computed.pop("train")
-    manifold.balance(train, *computed.values())
+    scale(train, *computed.values())
     return {"train": train} | computed
 
 
@@ -369,6 +379,12 @@ def _extract(
             computed[part][start : start + batch_size] = features.numpy()
             progress(min(1.0, (start + batch_size) / len(images)))
     return computed
+
+
+def _num_threads(form: Form, dataset: Dataset) -> int:
+    # On tiny images, synchronizing threads takes longer than computing.
+    tiny = form.name != "torchvision" and dataset.train.images.shape[-1] < simclr.SMALL
+    return 1 if tiny else num_cores()
 
 
 @contextlib.contextmanager

@@ -9,35 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
-from boss.data import Dataset
 from boss.prototypes.cache import Features
-from boss.prototypes.embeddings import embed
-from boss.prototypes.progress import StageProgress
-from boss.prototypes.propagation import NUM_NEIGHBORS, Neighbors, connect, nearest_neighbors
+from boss.prototypes.propagation import NUM_NEIGHBORS, Neighbors, nearest_neighbors
 from boss.results.write import write_atomically
 
 FORMAT = 1  # of the files: increase it whenever the neighbors of the same features change
-
-
-def graph_of(
-    spec: str,
-    dataset: Dataset,
-    *,
-    cache: Path,
-    seed: int = 0,
-    report: Callable[[str], None] = lambda line: None,
-) -> sparse.csr_array:
-    """`connect` of the nearest neighbors of each training image in an embedding (N, N).
-
-    Args:
-        as for `boss.prototypes.embeddings.embed`.
-    """
-    [features] = embed(spec, dataset, cache=cache, seed=seed, report=report)
-    progress = StageProgress(spec, report)
-    progress.begin("nearest neighbors")
-    return connect(kept_neighbors(features, cache, progress))
 
 
 def kept_neighbors(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from boss import data
@@ -9,6 +10,21 @@ from boss.data import Dataset
 from boss.errors import InputError
 from boss.prototypes import embeddings, probe
 from boss.prototypes.cache import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What every request of `boss-study select` says."""
+
+    dataset: str  # of boss.data.DATASETS, or the user's own data
+    embedding: str  # see boss.prototypes.forms.FORMS
+    data: Path | None = None  # folder of data sets, or the .npz file that holds CIFAR-10
+    out: Path | None = None  # None: named after the request, in label_sets/
+    seed: int = 0  # of the embedding, and of a selection
+    device: str = "cpu"
+    results: Path = Path("results")  # embeddings are cached in a folder of it
+    with_probe: bool = False  # also say how well a linear classifier does on the embedding
+    overwrite: bool = False
 
 
 def load(dataset: str, path: Path | None) -> Dataset:
@@ -70,34 +86,23 @@ def slug(text: str) -> str:
 
 
 def embed_images(
-    embedding: str,
-    dataset: Dataset,
-    *,
-    with_probe: bool,
-    results: Path,
-    seed: int,
-    device: str,
-    report: Callable[[str], None],
+    request: Request, dataset: Dataset, report: Callable[[str], None]
 ) -> tuple[Features, list[str]]:
     """The features of the training images (N, F), and lines about them.
-
-    Args:
-        with_probe: also say how well a linear classifier does on them.
-        results: embeddings are cached in a folder of it.
 
     Raises:
         InputError: as `boss.prototypes.embeddings.embed`.
     """
     x_train, *x_test = embeddings.embed(
-        embedding,
+        request.embedding,
         dataset,
-        parts=("train", "test") if with_probe else ("train",),
-        cache=embeddings.cache_of(results),
-        seed=seed,
-        device=device,
+        parts=("train", "test") if request.with_probe else ("train",),
+        cache=embeddings.cache_of(request.results),
+        seed=request.seed,
+        device=request.device,
         report=report,
     )
-    lines = [f"{embedding}: {len(x_train):,} images x {x_train.shape[1]:,} features"]
+    lines = [f"{request.embedding}: {len(x_train):,} images x {x_train.shape[1]:,} features"]
     if x_test:
         accuracy = probe.linear_probe(
             x_train, dataset.train.labels.numpy(), x_test[0], dataset.test.labels.numpy()

@@ -31,7 +31,6 @@ take away as many, which four times as many elements do not make good.
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +44,6 @@ from torch import Tensor
 from boss.errors import InputError
 from boss.prototypes import patches
 from boss.seeds import stream
-from boss.units import num_cores
 
 NUM_PATCHES = 100_000  # to learn the whitening from
 NUM_IMAGES = 500  # to learn the projection from
@@ -203,17 +201,7 @@ def encode(
         torch.from_numpy(out[start : start + piece]).copy_(pooled.flatten(1))
         return start + len(x)
 
-    threads = torch.get_num_threads()
-    try:
-        # A thread for each piece beats all threads on one piece: they never wait for each other.
-        with ThreadPoolExecutor(
-            num_cores(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool_of_threads:
-            progress(0.0)
-            for done in pool_of_threads.map(encode_piece, range(0, len(images), piece)):
-                progress(done / len(images))
-    finally:
-        torch.set_num_threads(threads)
+    patches.in_pieces(encode_piece, len(images), piece, progress)
     return out
 
 

@@ -148,18 +148,33 @@ def encode(
         torch.from_numpy(out[start : start + piece]).copy_(pooled.flatten(1))
         return start + len(x)
 
+    in_pieces(encode_piece, len(images), piece, progress)
+    return out
+
+
+def in_pieces(
+    do: Callable[[int], int], num: int, piece: int, progress: Callable[[float], None]
+) -> None:
+    """Work on N images, piece by piece, each on one thread.
+
+    A thread for each piece beats all threads on one piece: they never wait for each other.
+
+    Args:
+        do: given the first image of a piece, returns the number of images done with it.
+        num: N.
+        piece: images in a piece.
+        progress: called with the share done in [0, 1].
+    """
     threads = torch.get_num_threads()
     try:
-        # A thread for each piece beats all threads on one piece: they never wait for each other.
         with ThreadPoolExecutor(
             num_cores(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool_of_threads:
+        ) as pool:
             progress(0.0)
-            for done in pool_of_threads.map(encode_piece, range(0, len(images), piece)):
-                progress(done / len(images))
+            for done in pool.map(do, range(0, num, piece)):
+                progress(done / num)
     finally:
         torch.set_num_threads(threads)
-    return out
 
 
 def standardize(train: NDArray[np.float32], *others: NDArray[np.float32]) -> None:

@@ -26,24 +26,15 @@ NOTE = "* diagnostic: uses the hidden labels of the training images; nothing in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(inputs.Request):
     """What to propagate and where to show it.
 
     Raises:
         InputError: a value that is wrong for any data.
     """
 
-    dataset: str  # of boss.data.DATASETS, or the user's own data
-    embedding: str  # see boss.prototypes.embeddings.FORMS
     label_sets: Sequence[str]  # ids, see boss.data.label_sets.resolve
     num_start: int = NUM_START  # images of each class
-    data: Path | None = None  # folder of data sets, or the .npz file that holds CIFAR-10
-    out: Path | None = None  # FILE.png; None: named after the request, in label_sets/
-    seed: int = 0  # of the embedding
-    device: str = "cpu"
-    results: Path = Path("results")  # embeddings are cached in a folder of it
-    with_probe: bool = False
-    overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_interval("[1, inf)", num_start=self.num_start)
@@ -94,15 +85,7 @@ def preview(request: Request, report: Callable[[str], None]) -> list[str]:
         propagation.check_covered(label_set, dataset.class_names)
     embeddings.check(request.embedding, dataset)
     inputs.make_folders(request.sheets.values())
-    features, lines = inputs.embed_images(
-        request.embedding,
-        dataset,
-        with_probe=request.with_probe,
-        results=request.results,
-        seed=request.seed,
-        device=request.device,
-        report=report,
-    )
+    features, lines = inputs.embed_images(request, dataset, report)
     if dataset.unlabeled is not None:
         lines.append(
             f"labels are propagated over the {len(dataset.train):,} training images only: not over"

@@ -20,26 +20,17 @@ FORMAT = 1  # of the files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Request(inputs.Request):
     """What to select and where to write it.
 
     Raises:
         InputError: a value that is wrong for any data.
     """
 
-    dataset: str  # of boss.data.DATASETS, or the user's own data
-    embedding: str  # see boss.prototypes.embeddings.FORMS
     methods: Sequence[str]  # of boss.prototypes.selection.METHODS
-    data: Path | None = None  # folder of data sets, or the .npz file that holds CIFAR-10
-    out: Path | None = None  # FILE.json; None: named after the request, in label_sets/
     candidates: int = 5
     rank: int = 1  # of the candidate of each group that is selected
-    seed: int = 0  # of the embedding and of the selection
     trim: float = 0.0
-    device: str = "cpu"
-    results: Path = Path("results")  # embeddings are cached in a folder of it
-    with_probe: bool = False
-    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -95,15 +86,7 @@ def make_label_sets(request: Request, report: Callable[[str], None]) -> list[str
     dataset = inputs.load(request.dataset, request.data)
     embeddings.check(request.embedding, dataset)
     inputs.make_folders((*request.files.values(), request.sheet))
-    x_train, lines = inputs.embed_images(
-        request.embedding,
-        dataset,
-        with_probe=request.with_probe,
-        results=request.results,
-        seed=request.seed,
-        device=request.device,
-        report=report,
-    )
+    x_train, lines = inputs.embed_images(request, dataset, report)
     labels = dataset.train.labels.numpy()
 
     selections = {}

@@ -61,42 +61,31 @@ def evaluate(
 
 
 @torch.inference_mode()
-def class_probabilities(
+def predict(
     network: nn.Module, images: Tensor, *, precision: str = "fp32", batch_size: int = 500
-) -> Tensor:
-    """Of unaugmented images, by the running statistics of batch norm.
+) -> tuple[Tensor, Tensor]:
+    """Predictions on unaugmented images, by the running statistics of batch norm.
 
     Args:
         network: images in [-1, 1] -> logits (N, K); its mode is restored afterwards.
         images: uint8 (N, C, H, W), on the device of the network.
 
     Returns:
-        float64 (N, K), rows sum to 1.
-    """
-    training = network.training
-    network.eval()
-    logits = [
-        forward_in(precision, network, images[start : start + batch_size])
-        for start in range(0, len(images), batch_size)
-    ]
-    network.train(training)
-    return torch.cat(logits).double().softmax(dim=1)
-
-
-@torch.inference_mode()
-def predict(
-    network: nn.Module, images: Tensor, *, precision: str = "fp32", batch_size: int = 500
-) -> tuple[Tensor, Tensor]:
-    """The most probable class of each image, with `class_probabilities` and its arguments.
-
-    Returns:
         The predicted classes (N,).
         1 - confidence, float64 (N,): the sum of all other probabilities, which still orders images
             whose confidence rounds to 1.
     """
-    probs = class_probabilities(network, images, precision=precision, batch_size=batch_size)
-    predicted = probs.argmax(dim=1, keepdim=True)  # (N, 1)
-    return predicted.squeeze(1), probs.scatter(1, predicted, 0.0).sum(dim=1)
+    training = network.training
+    network.eval()
+    predictions, uncertainties = [], []
+    for start in range(0, len(images), batch_size):
+        logits = forward_in(precision, network, images[start : start + batch_size])
+        probs = logits.double().softmax(dim=1)  # (n, K)
+        predicted = probs.argmax(dim=1, keepdim=True)  # (n, 1)
+        predictions.append(predicted.squeeze(1))
+        uncertainties.append(probs.scatter(1, predicted, 0.0).sum(dim=1))
+    network.train(training)
+    return torch.cat(predictions), torch.cat(uncertainties)
 
 
 def forward_in(precision: str, network: nn.Module, images: Tensor) -> Tensor:

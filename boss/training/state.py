@@ -158,7 +158,7 @@ def start(
 
     Args:
         algorithm: its state allocated.
-        layout: of memory, one of `boss.training.probe.LAYOUTS`.
+        layout: of memory, one of `boss.training.config.LAYOUTS`.
     """
     student = student.to(device, memory_format=memory_format(layout))  # type: ignore[call-overload]
     algorithm = algorithm.to(device)

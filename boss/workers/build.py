@@ -248,7 +248,7 @@ def start_run(
     """A run at step 0: network, algorithm, optimizer and random streams.
 
     Args:
-        run: its precision resolved (`resolved`).
+        run: its precision one that `find_arithmetic` found, not "auto".
         encoder: whose weights the network starts from.
     """
     student = models.build(

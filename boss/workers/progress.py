@@ -101,9 +101,7 @@ class StudyDisplay:
             task = self._task(task_id)
             if "note" in progress:  # before the first step
                 self.bars.update(task_id, detail=progress["note"])
-                if not self.is_live and now - task.fields["printed"] >= PLAIN_SECONDS:
-                    task.fields["printed"] = now
-                    self._say(f"{task.description}: {progress['note']}")
+                self._say_at_times(task, now, progress["note"])
                 return
             step = progress["step"]
             self.bars.update(task_id, completed=step, accuracy=progress["accuracy"])
@@ -116,10 +114,8 @@ class StudyDisplay:
                 if step > first and now > since:
                     task.fields["speed"] = (step - first) / (now - since)
             self.bars.update(task_id, detail=", ".join(_details(task)))
-            if not self.is_live and now - task.fields["printed"] >= PLAIN_SECONDS:
-                task.fields["printed"] = now
-                steps = f"step {step:,} of {run.num_steps:,}"
-                self._say(f"{task.description}: {', '.join([steps, *_details(task)])}")
+            steps = f"step {step:,} of {run.num_steps:,}"
+            self._say_at_times(task, now, ", ".join([steps, *_details(task)]))
 
     def retried(self, run: Run, error: str) -> None:
         with self._lock:
@@ -180,6 +176,12 @@ class StudyDisplay:
 
     def _task(self, task_id: TaskID) -> Task:
         return next(task for task in self.bars.tasks if task.id == task_id)
+
+    def _say_at_times(self, task: Task, now: float, text: str) -> None:
+        """A plain line about a run, unless there are bars or it had one a short while ago."""
+        if not self.is_live and now - task.fields["printed"] >= PLAIN_SECONDS:
+            task.fields["printed"] = now
+            self._say(f"{task.description}: {text}")
 
     def _say(self, line: str) -> None:
         # Whoever read our output may have gone (`| head`): training does not depend on it.

@@ -9,6 +9,7 @@ Dimensions: N training images, K classes, F features.
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from boss import self_training
 from boss.data import Dataset
@@ -16,8 +17,10 @@ from boss.data.label_sets import LabelSet
 from boss.errors import InputError
 from boss.models import Network
 from boss.prototypes import embeddings
-from boss.prototypes.graphs import graph_of
+from boss.prototypes.graphs import kept_neighbors
+from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
+    connect,
     most_certain,
     multiplied,
     normalize_mass,
@@ -27,7 +30,6 @@ from boss.prototypes.propagation import (
 from boss.results.read import Store
 from boss.self_training import Selection
 from boss.study.run import BY_GRAPH, Run
-from boss.training.evaluate import class_probabilities
 
 Report = Callable[[str], None]
 
@@ -68,23 +70,27 @@ def select_for(
         return None
     if run.parent is not None and run.rank_by not in BY_GRAPH:
         return self_training.select_for(run, dataset, labels, store)
-    cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
-    allowed = self_training.selectable(run, dataset, labels)
-    if run.start == "propagation":
-        graph = graph_of(
-            run.embedding, dataset, cache=cache, seed=run.embedding_seed, report=report
-        )
-        start = start_from(graph, labels, num_classes, run.num_start, allowed)
-        found, chosen, per_class = start.propagation, start.indices, run.num_start
+    if run.parent is None:
+        spec, seed, per_class = run.embedding, run.embedding_seed, run.num_start
     else:
-        assert run.parent is not None
-        path, per_class = store.network(run.parent.id), run.picks_per_class
-        graph = graph_of(f"teacher:{path}", dataset, cache=cache, report=report)
+        path = store.network(run.parent.id)
+        spec, seed, per_class = f"teacher:{path}", 0, run.picks_per_class
+    cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
+    [features] = embeddings.embed(spec, dataset, cache=cache, seed=seed, report=report)
+    progress = StageProgress(spec, report)
+    progress.begin("nearest neighbors")
+    graph = connect(kept_neighbors(features, cache, progress))
+    allowed = self_training.selectable(run, dataset, labels)
+    if run.parent is None:
+        start = start_from(graph, labels, num_classes, per_class, allowed)
+        found, chosen = start.propagation, start.indices
+    else:
         found = propagate(graph, np.array(labels.indices), np.array(labels.labels), num_classes)
         if run.rank_by == "both":
             teacher = embeddings.load_teacher(path, dataset)
-            probs = class_probabilities(teacher, dataset.train.images)
-            found = multiplied(found, normalize_mass(probs.numpy()))
+            with torch.inference_mode():
+                logits = teacher.classify(torch.from_numpy(features))  # (N, K)
+            found = multiplied(found, normalize_mass(logits.double().softmax(dim=1).numpy()))
         chosen = most_certain(found, per_class, allowed)
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)

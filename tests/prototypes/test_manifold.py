@@ -11,7 +11,7 @@ import torch
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
 from boss.prototypes import manifold, patches, progress
-from boss.prototypes.embeddings import check, embed
+from boss.prototypes.embeddings import embed
 from boss.prototypes.manifold import Config, Manifold, Moments
 from boss.prototypes.probe import linear_probe
 from boss.prototypes.select import Request, make_label_sets
@@ -252,7 +252,7 @@ def test_encoding_depends_neither_on_pieces_nor_on_threads(small, monkeypatch):
     by_threads = []
     torch.set_num_threads(2)
     for threads in (1, 3):
-        monkeypatch.setattr(manifold, "num_cores", lambda threads=threads: threads)
+        monkeypatch.setattr(patches, "num_cores", lambda threads=threads: threads)
         by_threads.append(manifold.encode(images, learned, piece=7))
     assert np.array_equal(*by_threads)
     assert torch.get_num_threads() == 2
@@ -408,23 +408,6 @@ def test_prototypes_are_selected_with_it(tmp_path):
     make_label_sets(request, lambda line: None)
     content = json.loads((tmp_path / "mine.json").read_text())
     assert content["embedding"] == SPEC
-
-
-@pytest.mark.parametrize(("spec", "message"), [
-    ("manifold:", r"must read manifold\[:DICTIONARY\[xDIMENSION\]\], with numbers above 0"),
-    ("manifold:0", "with numbers above 0"),
-    ("manifold:64x", "with numbers above 0"),
-    ("manifold:x64", "with numbers above 0"),
-    ("manifold:64x0", "with numbers above 0"),
-    ("manifold:64x8x8", "with numbers above 0"),
-    ("manifold:64X8", "with numbers above 0"),
-    ("manifold:8x9", "manifold:8x9: the dimension must not exceed the size of the dictionary"),
-])  # fmt: skip
-def test_a_wrong_name_says_so(spec, message, small):
-    for use in (check, embed):
-        with pytest.raises(InputError, match=message) as error:
-            use(spec, small)
-        assert "\n" not in str(error.value)
 
 
 def test_too_few_distinct_patches():
