@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--layout", choices=("auto", *LAYOUTS), default="auto",
-        help="of the memory of images (default: the faster one, by a probe of a second)",
+        help="of the memory of images (default: the faster one, by a probe of some seconds)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the runs, train none")
 

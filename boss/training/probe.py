@@ -1,4 +1,4 @@
-"""In which layout and precision this machine computes a network fastest, by a probe of a second.
+"""In which layout and precision this machine computes a network fastest, by a probe of seconds.
 
 Processors differ: bf16 convolutions are twice as fast as those in single precision where there is
 AVX512_BF16 or AMX, and crawl where there is neither; which layout of memory convolutions prefer
@@ -19,7 +19,8 @@ from torch import nn
 from boss.training.config import LAYOUTS, PRECISIONS
 
 MARGIN = 1.25  # by how much a layout or precision must be faster than those preferred to it
-NUM_IMAGES = 32  # in a pass
+MIN_IMAGES, MAX_IMAGES = 32, 512  # in a pass
+PASS_SECONDS = 0.25  # a shorter pass is more overhead than arithmetic: it gets more images
 NUM_PASSES = 3  # of which the fastest counts, after one that is not timed
 SMALL = 16  # pixels: below, a pass is all overhead, and there is nothing to gain
 
@@ -66,13 +67,31 @@ def fastest(
         channels, size: of the images.
         layouts, precisions: to choose from, the preferred ones first.
     """
-    if size < SMALL:
+    if size < SMALL or len(layouts) * len(precisions) == 1:
         return Arithmetic(layouts[0], precisions[0])
 
+    num_images = enough_images(
+        lambda num: seconds_of_pass(
+            network, (num, channels, size, size), Arithmetic(layouts[0], precisions[0]), 0.0
+        )
+    )
+
     def seconds(arithmetic: Arithmetic, give_up: float) -> float:
-        return seconds_of_pass(network, channels, size, arithmetic, give_up)
+        return seconds_of_pass(network, (num_images, channels, size, size), arithmetic, give_up)
 
     return preferred(layouts, precisions, seconds)
+
+
+def enough_images(seconds_of: Callable[[int], float]) -> int:
+    """The fewest images, of powers of two, whose pass takes PASS_SECONDS; MAX_IMAGES if none.
+
+    Args:
+        seconds_of: how long a pass over so many images takes.
+    """
+    num = MIN_IMAGES
+    while num < MAX_IMAGES and seconds_of(num) < PASS_SECONDS:
+        num *= 2
+    return num
 
 
 def preferred(
@@ -88,8 +107,6 @@ def preferred(
             need not be measured well.
     """
     best = Arithmetic(layouts[0], precisions[0])
-    if len(layouts) * len(precisions) == 1:
-        return best
     seconds = seconds_of(best, math.inf)
     for precision in precisions[1:]:
         other = Arithmetic(best.layout, precision)
@@ -106,20 +123,20 @@ def preferred(
 
 def seconds_of_pass(
     network: nn.Module,
-    channels: int,
-    size: int,
+    shape: tuple[int, int, int, int],
     arithmetic: Arithmetic,
     give_up: float,
 ) -> float:
-    """Of a forward and backward pass over NUM_IMAGES images, the fastest of NUM_PASSES.
+    """Of a forward and backward pass, the fastest of NUM_PASSES.
 
     Args:
+        shape: of the images (N, C, S, S).
         give_up: seconds of the first pass that counts after which it is the only one.
     """
     device = next(network.parameters()).device
     tried = copy.deepcopy(network).train()
     tried = tried.to(memory_format=memory_format(arithmetic.layout))
-    images = torch.zeros(NUM_IMAGES, channels, size, size, device=device)
+    images = torch.zeros(shape, device=device)
 
     def one_pass() -> float:
         began = time.perf_counter()

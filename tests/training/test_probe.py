@@ -9,6 +9,7 @@ from boss import models
 from boss.training.probe import (
     Arithmetic,
     conv_precision,
+    enough_images,
     fastest,
     preferred,
     seconds_of_pass,
@@ -51,11 +52,13 @@ def test_choice_by_hand(seconds, expected):
     assert asked[1][1] == 3 * seconds[0]
 
 
-def test_nothing_to_choose_is_not_measured(network):
-    def never(arithmetic, give_up):
+def test_nothing_to_choose_is_not_measured(network, monkeypatch):
+    def never(*arguments):
         raise AssertionError
 
-    assert preferred(("contiguous",), ("fp64",), never) == ("contiguous", "fp64")
+    monkeypatch.setattr("boss.training.probe.seconds_of_pass", never)
+    only = {"layouts": ("contiguous",), "precisions": ("fp64",)}
+    assert fastest(network, 3, 16, **only) == ("contiguous", "fp64")
     assert fastest(network, 3, 8) == ("channels_last", "fp32")  # tiny images
 
 
@@ -71,15 +74,23 @@ def test_the_network_is_left_alone(network):
         assert torch.equal(value, before[name])
 
 
+@pytest.mark.parametrize(
+    ("seconds_an_image", "num"),
+    [(1.0, 32), (0.25 / 32, 32), (0.25 / 33, 64), (0.001, 256), (1e-6, 512)],
+)
+def test_a_pass_is_long_enough_to_tell_arithmetic_from_overhead(seconds_an_image, num):
+    assert enough_images(lambda images: images * seconds_an_image) == num
+
+
 def test_a_slow_candidate_takes_one_pass(network):
     passes = []
     handle = torch.nn.modules.module.register_module_forward_pre_hook(
         lambda module, inputs: passes.append(1) if type(module) is type(network) else None
     )
     try:
-        slow = seconds_of_pass(network, 3, 16, Arithmetic("channels_last", "fp32"), 0.0)
+        slow = seconds_of_pass(network, (32, 3, 16, 16), Arithmetic("channels_last", "fp32"), 0.0)
         assert (len(passes), slow > 0) == (2, True)  # the first is not timed
-        seconds_of_pass(network, 3, 16, Arithmetic("contiguous", "bf16"), math.inf)
+        seconds_of_pass(network, (32, 3, 16, 16), Arithmetic("contiguous", "bf16"), math.inf)
         assert len(passes) == 2 + 4
     finally:
         handle.remove()
