@@ -45,6 +45,7 @@ class Selection:
     predictions: NDArray[np.int64]  # their predicted classes (M,)
     uncertainty: NDArray[np.float64]  # 1 - confidence; stored as `doubt` (M,)
     stop_reason: str  # "enough", or "too few: cat 3, dog 0": the classes with fewer than n
+    processor_seconds: float = 0.0  # of label propagation, without the embedding
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -1,9 +1,10 @@
-"""A folder of arrays that one process computes and others read.
+"""A folder of arrays that one process computes and others read, and what each cost.
 
 N images, F features
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,11 +57,26 @@ def read(path: Path, num: int) -> Features | None:
     return features if np.isfinite(features).all() else None
 
 
-def write(path: Path, features: Features) -> None:
-    """Write an array, so that nobody sees half of it."""
+def write(path: Path, features: Features, processor_seconds: float) -> None:
+    """Write an array, so that nobody sees half of it, after what it cost."""
+    write_cost(path, processor_seconds)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a path, numpy would append .npy to its name
             np.save(file, features)
 
     write_atomically(path, save)
+
+
+def write_cost(path: Path, processor_seconds: float) -> None:
+    """Note beside a file how much processor time it took to compute."""
+    text = json.dumps({"processor_seconds": processor_seconds})
+    write_atomically(path.with_suffix(".json"), lambda temporary: temporary.write_text(text))
+
+
+def cost_of(path: Path) -> float | None:
+    """The processor seconds that a file of the cache took to compute, None if nobody noted them."""
+    try:
+        return float(json.loads(path.with_suffix(".json").read_text())["processor_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

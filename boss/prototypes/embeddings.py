@@ -62,7 +62,7 @@ def embed(
     ==========================  =================================================================
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
-    device: they are always computed on the CPU. The cache does not distinguish devices.
+    device: they are always computed on the CPU.
 
     Args:
         parts: which parts, and in which order.
@@ -83,22 +83,57 @@ def embed(
     choices = {"train": dataset.train, "test": dataset.test}
     sets: dict[str, ImageSet] = {part: choose(part, choices, what="part") for part in parts}
     if cache is None:
-        features = _compute(form, dataset, sets, None, seed, device, report)
+        features, _ = _compute(form, dataset, sets, None, seed, device, report)
         return [features[part] for part in parts]
-    with locked(_lock(cache, form, dataset, seed), str(form), report):
+    with locked(_lock(cache, form, dataset, seed, device), str(form), report):
         features, paths = {}, {}
         for part, images in sets.items():
-            paths[part] = cache / f"{_name(form, dataset, seed, images)}.npy"
+            paths[part] = cache / f"{_name(form, dataset, seed, images, device)}.npy"
             kept = cache_files.read(paths[part], len(images))
             if kept is not None:
                 features[part] = kept
         missing = {part: images for part, images in sets.items() if part not in features}
         if missing:
-            computed = _compute(form, dataset, missing, cache, seed, device, report)
+            computed, cost = _compute(form, dataset, missing, cache, seed, device, report)
             for part in missing:
-                cache_files.write(paths[part], computed[part])
+                cache_files.write(paths[part], computed[part], cost)
                 features[part] = computed[part]
     return [features[part] for part in parts]
+
+
+def processor_seconds(
+    spec: str,
+    dataset: Dataset,
+    cache: Path,
+    *,
+    encoder: str = "",
+    seed: int = 0,
+    device: str = "cpu",
+) -> float | None:
+    """What an embedding and an encoder in the cache took to compute, wherever that was.
+
+    Training an encoder counts once, also where the embedding is its features.
+
+    Args:
+        spec: of the embedding of the training images; empty for none.
+        encoder: an embedding whose network alone was used; empty for none.
+        seed: of both.
+
+    Returns:
+        Processor seconds, over all threads; None if they were not noted.
+    """
+    parts: dict[Path, float | None] = {}
+    for name in filter(None, (spec, encoder)):
+        form = parse(name)
+        path = cache / _name(form, dataset, seed, dataset.train, device)
+        if name == spec:
+            array = path.with_suffix(".npy")
+            parts[array] = cache_files.cost_of(array)
+        if form.name == "simclr":
+            file = path.with_suffix(".pt")
+            parts[file] = (checkpoint.load(file) or {}).get("processor_seconds")
+    known = [seconds for seconds in parts.values() if seconds is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def cache_of(results: Path) -> Path:
@@ -166,7 +201,7 @@ def encoder(
     progress = StageProgress(str(form), report)
     with contextlib.ExitStack() as stack:
         if cache is not None:
-            lock = _lock(cache, form, dataset, seed)
+            lock = _lock(cache, form, dataset, seed, device)
             stack.enter_context(locked(lock, str(form), report))
         stack.enter_context(_threads(_num_threads(form, dataset)))
         return _simclr_encoder(form, dataset, cache, seed, device, progress)
@@ -205,9 +240,13 @@ def _compute(
     seed: int,
     device: str,
     report: Callable[[str], None],
-) -> dict[str, Features]:
-    """The features of `sets`, by part; sometimes of the training part, too."""
-    began = time.monotonic()
+) -> tuple[dict[str, Features], float]:
+    """The features of `sets`, by part; sometimes of the training part, too.
+
+    Returns:
+        They, and the processor seconds they took, but for training an encoder.
+    """
+    began, spent = time.monotonic(), time.process_time()
     progress = StageProgress(str(form), report)
     with _threads(_num_threads(form, dataset)):
         if form.name == "kmeans-patches":
@@ -222,11 +261,12 @@ def _compute(
             elif form.name == "simclr":
                 network = _simclr_encoder(form, dataset, cache, seed, device, progress)
                 extract, batch_size = _network_features(network), 500
+                spent = time.process_time()
             else:
                 extract, batch_size = pretrained.feature_extractor(form.argument, device), 100
             computed = _extract(extract, sets, batch_size, device, progress)
     report(f"{form}: done in {duration(time.monotonic() - began)}")
-    return computed
+    return computed, time.process_time() - spent
 
 
 def _embed_patches(
@@ -311,7 +351,7 @@ def _simclr_encoder(
         flip=dataset.flip,
         seed=seed,
         device=torch.device(device),
-        file=cache and cache / f"{_name(form, dataset, seed, dataset.train)}.pt",
+        file=cache and cache / f"{_name(form, dataset, seed, dataset.train, device)}.pt",
         basis=dataset.train.fingerprint,
         progress=progress,
     )
@@ -398,7 +438,7 @@ def _threads(num: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
+def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet, device: str) -> str:
     """The name of a file in the cache: a function of everything its content depends on."""
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -418,9 +458,12 @@ def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet) -> str:
         content["flip"] = dataset.flip
     else:
         content |= {"centroids": form.number, "seed": seed}
+    kind = torch.device(device).type
+    if kind != "cpu" and form.name not in ("kmeans-patches", "manifold"):
+        content["device"] = kind
     text = json.dumps(content, sort_keys=True)
     return f"{form.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _lock(cache: Path, form: Form, dataset: Dataset, seed: int) -> Path:
-    return cache / f"{_name(form, dataset, seed, dataset.train)}.lock"
+def _lock(cache: Path, form: Form, dataset: Dataset, seed: int, device: str) -> Path:
+    return cache / f"{_name(form, dataset, seed, dataset.train, device)}.lock"

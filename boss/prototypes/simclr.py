@@ -151,6 +151,7 @@ class Training:
         )
         self.generator = stream("simclr", seed, "augmentation", device=device)
         self.step = 0
+        self.processor_seconds = 0.0  # of the steps so far, over all threads
         self.loss = torch.zeros((), device=device)  # of the last step, mean over its views
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,6 +163,7 @@ class Training:
             "generator": self.generator.get_state(),
             "arithmetic": tuple(self.arithmetic),
             "step": self.step,
+            "processor_seconds": self.processor_seconds,
             "loss": self.loss,
         }
 
@@ -173,6 +175,7 @@ class Training:
         self.arithmetic = Arithmetic(*state["arithmetic"])
         self.encoder = to_device(self.encoder, self.loss.device, self.arithmetic.layout)
         self.step = state["step"]
+        self.processor_seconds = state["processor_seconds"]
         self.loss = state["loss"].to(self.loss.device)
 
     def check_finite(self) -> float:
@@ -265,6 +268,7 @@ def train_encoder(
     training.encoder.train()
     progress(training.step / config.num_steps, f"step {training.step:,}")
     reported_at = saved_at = time.monotonic()
+    began = time.process_time() - training.processor_seconds
     while training.step < config.num_steps:
         x = to_float(images[order[training.step]])  # (B, C, S, S)
         # One pass: batch norm sees both views.
@@ -280,6 +284,7 @@ def train_encoder(
         training.optimizer.step()
         training.loss = loss.detach()
         training.step += 1
+        training.processor_seconds = time.process_time() - began
 
         now = time.monotonic()
         if now - reported_at >= REPORT_SECONDS:
@@ -294,6 +299,9 @@ def train_encoder(
             saved_at = time.monotonic()
     training.check_finite()
     if file is not None:
-        encoder_state = {"encoder": training.encoder.state_dict()}
-        checkpoint.save(file, {"identity": identity} | encoder_state)
+        content = {
+            "encoder": training.encoder.state_dict(),
+            "processor_seconds": training.processor_seconds,
+        }
+        checkpoint.save(file, {"identity": identity} | content)
     return training.encoder

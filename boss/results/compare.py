@@ -14,7 +14,10 @@ from boss.results.read import Store
 from boss.results.schema import TABLES
 
 # Of a run on the same machine, what may differ from one training of it to the next.
-CIRCUMSTANCES = ("seconds", "first_step_seconds", "commit", "finished_at", "versions", "study")
+CIRCUMSTANCES = (
+    *("seconds", "processor_seconds", "start_processor_seconds", "first_step_seconds"),
+    *("commit", "finished_at", "versions", "study"),
+)
 
 
 def differences(one: pa.Table, other: pa.Table, ignored: Sequence[str] = ()) -> list[str]:

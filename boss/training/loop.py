@@ -57,6 +57,7 @@ def train(
 
     now = time.perf_counter()
     since, began = now if since is None else since, now - training.seconds
+    began_processor = time.process_time() - training.processor_seconds
     while training.step < config.num_steps:
         if should_stop():
             training.totals.check_finite()
@@ -76,6 +77,7 @@ def train(
             training.totals.reset()
         # Of the wall clock: a GPU that is behind catches up at the next evaluation or report.
         training.seconds = time.perf_counter() - began
+        training.processor_seconds = time.process_time() - began_processor
         report(training)
     return True
 

@@ -103,7 +103,7 @@ class Training:
         *("views", "streams"),
     )
     _PLAIN: ClassVar[tuple[str, ...]] = (
-        *("step", "seconds", "evaluations", "class_evaluations", "rates"),
+        *("step", "seconds", "processor_seconds", "evaluations", "class_evaluations", "rates"),
         *("best_accuracy", "best_weights", "executions", "first_step_seconds"),
     )
     student: nn.Module
@@ -115,6 +115,7 @@ class Training:
     totals: Totals
     step: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0  # over all threads
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     class_evaluations: list[dict[str, Any]] = field(default_factory=list)
     rates: list[tuple[int, Tensor]] = field(default_factory=list)  # of CTAugment, by step

@@ -122,10 +122,11 @@ def labeled_images(
     store: Store,
     workbench: Workbench | None = None,
     report: Callable[[str], None] = lambda line: None,
+    device: str = "cpu",
 ) -> tuple[LabelSet, Selection | None]:
     """The labeled images of a run: its label set and the images that were selected for it."""
     labels = (workbench or Workbench()).labels(run.label_set, dataset)
-    selection = starts.select_for(run, dataset, labels, store, report)
+    selection = starts.select_for(run, dataset, labels, store, report, device)
     if selection is None:
         return labels, None
     truth = dataset.train.labels.numpy()

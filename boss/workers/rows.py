@@ -103,6 +103,7 @@ def run_row(
         "num_steps": run.num_steps,
         "options": json.dumps(options, sort_keys=True),
         "seconds": training.seconds,
+        "processor_seconds": training.processor_seconds,
         "first_step_seconds": training.first_step_seconds,
         "execution": "+".join(training.executions),
         "layout": arithmetic.layout,

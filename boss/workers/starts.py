@@ -6,6 +6,7 @@ the graph of an embedding or of the features of the parent's teacher (`boss.prot
 Dimensions: N training images, K classes, F features.
 """
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -59,9 +60,17 @@ def check(run: Run, dataset: Dataset) -> None:
 
 
 def select_for(
-    run: Run, dataset: Dataset, labels: LabelSet, store: Store, report: Report
+    run: Run,
+    dataset: Dataset,
+    labels: LabelSet,
+    store: Store,
+    report: Report,
+    device: str = "cpu",
 ) -> Selection | None:
     """The images that join the label set of a run, or None if it starts from that alone.
+
+    Args:
+        device: where networks are evaluated and encoders trained.
 
     Raises:
         InputError: the predictions or the network of the parent are missing.
@@ -70,13 +79,13 @@ def select_for(
         return None
     if run.parent is not None and run.rank_by not in BY_GRAPH:
         return self_training.select_for(run, dataset, labels, store)
-    if run.parent is None:
-        spec, seed, per_class = run.embedding, run.embedding_seed, run.num_start
-    else:
-        path = store.network(run.parent.id)
-        spec, seed, per_class = f"teacher:{path}", 0, run.picks_per_class
+    spec = _embedding(run, store)
+    per_class = run.num_start if run.parent is None else run.picks_per_class
     cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
-    [features] = embeddings.embed(spec, dataset, cache=cache, seed=seed, report=report)
+    [features] = embeddings.embed(
+        spec, dataset, cache=cache, seed=run.embedding_seed, device=device, report=report
+    )
+    began = time.process_time()
     progress = StageProgress(spec, report)
     progress.begin("nearest neighbors")
     graph = connect(kept_neighbors(features, cache, progress))
@@ -87,23 +96,66 @@ def select_for(
     else:
         found = propagate(graph, np.array(labels.indices), np.array(labels.labels), num_classes)
         if run.rank_by == "both":
-            teacher = embeddings.load_teacher(path, dataset)
+            teacher = embeddings.load_teacher(store.network(run.parent.id), dataset)
             with torch.inference_mode():
                 logits = teacher.classify(torch.from_numpy(features))  # (N, K)
             found = multiplied(found, normalize_mass(logits.double().softmax(dim=1).numpy()))
         chosen = most_certain(found, per_class, allowed)
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
-    return Selection(chosen, predictions, 1 - found.certainty[chosen], reason)
+    doubt, seconds = 1 - found.certainty[chosen], time.process_time() - began
+    return Selection(chosen, predictions, doubt, reason, seconds)
 
 
-def encoder_for(run: Run, dataset: Dataset, store: Store, report: Report) -> Network | None:
+def _embedding(run: Run, store: Store) -> str:
+    """The embedding whose graph selects images for a run; empty if none does."""
+    if run.parent is None:
+        return run.embedding
+    return f"teacher:{store.network(run.parent.id)}" if run.rank_by in BY_GRAPH else ""
+
+
+def processor_seconds(
+    run: Run, dataset: Dataset, selection: Selection | None, store: Store, device: str = "cpu"
+) -> float | None:
+    """What it took to compute what a run starts from, beside its label set and its parent.
+
+    Summed over a run and its ancestors nothing counts twice: an encoder that an ancestor started
+    from, too, is its expense.
+
+    Returns:
+        Processor seconds, those of cached embeddings included; None if it starts from no more, or
+        the cost of an embedding was not noted.
+    """
+    if selection is None and not run.encoder:
+        return None
+    paid, ancestor = set(), run.parent
+    while ancestor is not None:
+        seed = ancestor.embedding_seed
+        paid |= {(ancestor.embedding, seed), (ancestor.encoder, seed)}
+        ancestor = ancestor.parent
+    is_new = (run.encoder, run.embedding_seed) not in paid
+    embedded = embeddings.processor_seconds(
+        _embedding(run, store),
+        dataset,
+        embeddings.cache_of(store.results),
+        encoder=run.encoder if is_new else "",
+        seed=run.embedding_seed,
+        device=device,
+    )
+    if embedded is None:
+        return None
+    return embedded + (0.0 if selection is None else selection.processor_seconds)
+
+
+def encoder_for(
+    run: Run, dataset: Dataset, store: Store, report: Report, device: str = "cpu"
+) -> Network | None:
     """The encoder whose weights a run starts from, trained if it is not in the cache."""
     if not run.encoder:
         return None
     cache = embeddings.cache_of(store.results)
     return embeddings.encoder(
-        run.encoder, dataset, cache=cache, seed=run.embedding_seed, report=report
+        run.encoder, dataset, cache=cache, seed=run.embedding_seed, device=device, report=report
     )
 
 

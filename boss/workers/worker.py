@@ -149,8 +149,8 @@ def train_run(
                 raise StoppedError
 
         try:
-            labels, selection = labeled_images(run, dataset, store, workbench, note)
-            encoder = starts.encoder_for(run, dataset, store, note)
+            labels, selection = labeled_images(run, dataset, store, workbench, note, runtime.device)
+            encoder = starts.encoder_for(run, dataset, store, note, runtime.device)
         except StoppedError:
             return "interrupted"
         # A checkpoint must agree with these to be continued.
@@ -199,6 +199,9 @@ def train_run(
         with conv_precision(arithmetic.precision):
             found = tables_of(run, runtime, arithmetic, training, dataset, labels, selection)
         row, tables = found
+        row["start_processor_seconds"] = starts.processor_seconds(
+            run, dataset, selection, store, runtime.device
+        )
         if runtime.keep_networks or run.id in runtime.networks_needed:
             kept = {
                 "run": run.as_dict(),

@@ -26,7 +26,16 @@ from boss.workers import runtime as place
 from boss.workers.runtime import find_devices, lease
 
 ROOT = Path(__file__).parents[2]
-MEASURED = ["seconds", "first_step_seconds", "peak_device_bytes", "finished_at", "commit", "device"]
+MEASURED = [
+    "seconds",
+    "processor_seconds",
+    "start_processor_seconds",
+    "first_step_seconds",
+    "peak_device_bytes",
+    "finished_at",
+    "commit",
+    "device",
+]
 STUDY = '''"""A study of a user."""
 from boss.study import Run, Study, grid
 

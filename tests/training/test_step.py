@@ -25,7 +25,7 @@ def run_of(name, **changes):
 
 def everything(training):
     """All that a training holds, but for how it came about."""
-    left_out = ("seconds", "first_step_seconds", "executions")
+    left_out = ("seconds", "processor_seconds", "first_step_seconds", "executions")
     return {k: v for k, v in training.state_dict().items() if k not in left_out}
 
 

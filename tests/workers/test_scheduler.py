@@ -27,7 +27,14 @@ from tests.training.test_loop import RUN
 
 LONG = dataclasses.replace(RUN, num_images=8 * 300, num_evaluations=5)
 # What is measured, not computed: it differs from call to call.
-MEASURED = ["seconds", "first_step_seconds", "peak_device_bytes", "finished_at"]
+MEASURED = [
+    "seconds",
+    "processor_seconds",
+    "start_processor_seconds",
+    "first_step_seconds",
+    "peak_device_bytes",
+    "finished_at",
+]
 
 
 class Recorder:

@@ -307,3 +307,33 @@ def test_ids_and_titles():
     assert len({RUN.id, STARTED.id, ENCODED.id, BY_GRAPH.id}) == 4
     assert STARTED.title == f"{RUN.title} (+40 by propagation)"
     assert BY_GRAPH.title == f"{RUN.title} (round 1, +4, by graph of fixmatch)"
+
+
+def test_what_a_start_cost_is_noted_once(digits, tmp_path):
+    """An encoder whose features are the embedding counts once; what is cached counts, too."""
+    run = dataclasses.replace(STARTED, embedding=ENCODED.encoder, encoder=ENCODED.encoder)
+    where = Runtime(results=tmp_path, study="s")
+    train_run(run, where)
+    row = Store(tmp_path, "s").read("runs").iloc[0]
+    assert 0 < row["processor_seconds"] < 60
+    assert 0 < row["start_processor_seconds"] < 60
+    cache = embeddings.cache_of(tmp_path)
+    [features], [network] = cache.glob("simclr-*.json"), cache.glob("simclr-*.pt")
+    trained = checkpoint.load(network)
+    assert 0 < trained["processor_seconds"] < row["start_processor_seconds"]
+    checkpoint.save(network, trained | {"processor_seconds": 5000.0})
+    features.write_text('{"processor_seconds": 1000.0}')
+    store = Store(tmp_path, "s")
+    _, selection = labeled_images(run, digits, store)
+    took = starts.processor_seconds(run, digits, selection, store)
+    assert took == pytest.approx(6000 + selection.processor_seconds)
+    assert 0 < selection.processor_seconds < 60
+    alone = dataclasses.replace(RUN, encoder=ENCODED.encoder)
+    assert starts.processor_seconds(alone, digits, None, store) == 5000
+    assert starts.processor_seconds(RUN, digits, None, store) is None
+    child = dataclasses.replace(BY_GRAPH, parent=run, rank_by="last", encoder=run.encoder)
+    assert starts.processor_seconds(child, digits, selection, store) == pytest.approx(
+        selection.processor_seconds
+    )
+    features.unlink()  # as from before costs were noted
+    assert starts.processor_seconds(run, digits, selection, store) is None
