@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from boss.study.catalog import ALGORITHMS
+from boss.study.run import BY_GRAPH
 from boss.study.study import Comparison
 
 from .. import tables
@@ -87,6 +88,16 @@ READING_ROUNDS = """\
 each predicted class on which it was most confident, and a new network was trained by FixMatch on
 the labeled images and the selected ones with their pseudo-labels; x2: two such rounds,
 each selecting anew; ?: the run that selected is not in the store."""
+
+
+READING_GRAPH = """\
+"start = propagation": before training, the labels of the label set were propagated over the graph
+of nearest neighbors in an embedding that was made without labels, and the most certain images of
+each class (num_start) joined the labeled ones with these pseudo-labels. "rank_by = graph": a round
+of self-training selected its images in this way, in the features of the last network; "both": by
+the product of that and the network's confidence; otherwise by confidence alone."""
+
+
 READING_ORACLES = """\
 What is marked (oracle) used hidden labels, true classes of selected images or accuracies on the
 test set: it is a diagnostic, not a result."""
@@ -270,6 +281,8 @@ def head(study: str, found: Results, reproduces: str, description: str, warnings
     lines += [READING_NAMES] * bool(found.runs["step"].str.contains(" = ", regex=False).any())
     lines += [READING_METHODS] * bool(found.runs["algorithm"].eq("boss").any())
     lines += [READING_ROUNDS] * bool(found.runs["round"].any())
+    by_graph = found.runs["start"].eq("propagation") | found.runs["rank_by"].isin(BY_GRAPH)
+    lines += [READING_GRAPH] * bool(by_graph.any())
     names = found.runs["variant"] + found.runs["label_set"]
     lines += [READING_ORACLES] * bool(names.str.contains(ORACLE_MARK, regex=False).any())
     return "\n\n".join(line for line in lines if line)

@@ -52,6 +52,13 @@ def conv_precision(precision: str) -> Iterator[None]:
         torch.backends.mkldnn.conv.fp32_precision = before  # type: ignore[attr-defined]
 
 
+def precisions_of(device: torch.device) -> tuple[str, ...]:
+    """The precisions among which a device has a choice: not all processors round convolutions."""
+    rounds = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    rounds = rounds and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return PRECISIONS if rounds else tuple(name for name in PRECISIONS if name != "bf16-conv")
+
+
 def fastest(
     network: nn.Module,
     channels: int,

@@ -19,8 +19,8 @@ from boss.results.read import Store
 from boss.seeds import Streams, stream
 from boss.self_training import Selection
 from boss.study.run import Run
-from boss.training.config import LAYOUTS, PRECISIONS, TrainConfig
-from boss.training.probe import Arithmetic, fastest
+from boss.training.config import LAYOUTS, TrainConfig
+from boss.training.probe import Arithmetic, fastest, precisions_of
 from boss.training.state import Training, TrainingData, UnlabeledImages, start
 from boss.workers import starts
 from boss.workers.runtime import Runtime
@@ -87,7 +87,7 @@ def check(
     Raises:
         InputError: the first thing that is unavailable or wrong.
     """
-    runs = list(runs)
+    runs, device = list(runs), torch.device(runtime.device)
     fingerprints: dict[str, str] = {}
     labels: dict[tuple[str, str], LabelSet] = {}
     for name in dict.fromkeys(run.dataset for run in runs):
@@ -104,6 +104,11 @@ def check(
             models.check(run.network)
             _algorithm(run)
             starts.check(run, dataset)
+            if run.precision == "bf16-conv" and run.precision not in precisions_of(device):
+                raise InputError(
+                    f"precision bf16-conv: {runtime.device} does not round convolutions to bf16;"
+                    " auto takes what is fast"
+                )
             if run.augmentation == "flip" and not dataset.flip:
                 raise InputError(
                     f"images of {name} must not be mirrored: augmentation flip is none"
@@ -224,13 +229,12 @@ def find_arithmetic(
         norm_momentum=run.norm_momentum,
         generator=torch.Generator(),
     )
-    precisions = PRECISIONS if device.type == "cpu" else ("fp32", "bf16")
     return fastest(
         network.to(device),
         channels,
         size,
         layouts=LAYOUTS if layout == "auto" else (layout,),
-        precisions=precisions,
+        precisions=precisions_of(device),
     )
 
 

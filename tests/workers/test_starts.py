@@ -301,6 +301,14 @@ def test_what_cannot_be_started_from_is_said_before_training(changes, message, p
         check([dataclasses.replace(STARTED, **changes)], place)
 
 
+def test_a_device_that_does_not_round_convolutions_says_so(place, monkeypatch):
+    run = dataclasses.replace(RUN, precision="bf16-conv")
+    monkeypatch.setattr(build, "precisions_of", lambda device: ("fp32", "bf16"))
+    with pytest.raises(InputError, match="bf16-conv: cpu does not round convolutions"):
+        check([run], place)
+    check([dataclasses.replace(RUN, precision="bf16")], place)
+
+
 def test_ids_and_titles():
     """Runs without a start keep the ids that they had."""
     assert RUN.id == "e7f7f05ee19c1ae5"
