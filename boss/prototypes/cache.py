@@ -5,6 +5,7 @@ N images, F features
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,12 @@ def write(path: Path, features: Features, processor_seconds: float) -> None:
             np.save(file, features)
 
     write_atomically(path, save)
+
+
+def take(published: Path, path: Path) -> None:
+    """Copy a file that comes with the package into the cache, unless it is there."""
+    if published.is_file() and not path.exists():
+        write_atomically(path, lambda temporary: shutil.copyfile(published, temporary))
 
 
 def write_cost(path: Path, processor_seconds: float) -> None:

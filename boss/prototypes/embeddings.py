@@ -24,6 +24,7 @@ from boss import models
 from boss.augment import check_size, to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError, choose
+from boss.folders import bundled
 from boss.models import Network
 from boss.prototypes import cache as cache_files
 from boss.prototypes import manifold, patches, pretrained, simclr
@@ -60,6 +61,8 @@ def embed(
     simclr[:STEPS][@NETWORK]    features of an encoder trained here (`boss.prototypes.simclr`)
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
+
+    An encoder that comes with the package (results/reference/embeddings) is not trained again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
     device: they are always computed on the CPU.
@@ -344,6 +347,9 @@ def _simclr_encoder(
     device: str,
     progress: StageProgress,
 ) -> Network:
+    name = f"{_name(form, dataset, seed, dataset.train, device)}.pt"
+    if cache is not None:
+        cache_files.take(cache_of(bundled("reference")) / name, cache / name)
     progress.begin("training")
     return simclr.train_encoder(
         dataset.train.images,
@@ -351,7 +357,7 @@ def _simclr_encoder(
         flip=dataset.flip,
         seed=seed,
         device=torch.device(device),
-        file=cache and cache / f"{_name(form, dataset, seed, dataset.train, device)}.pt",
+        file=cache and cache / name,
         basis=dataset.train.fingerprint,
         progress=progress,
     )

@@ -15,6 +15,7 @@ from boss.study.run import Run
 RESERVED = {
     "reference": "results/reference holds others' results",
     "overview": "results/overview holds what is told of all studies",
+    "embeddings": "results/embeddings holds those of all studies",
 }
 
 

@@ -10,8 +10,8 @@ import torch
 
 from boss.augment import ColorJitter, ResizedCrop, to_float
 from boss.errors import InputError
-from boss.prototypes import progress, simclr
-from boss.prototypes.embeddings import embed
+from boss.prototypes import embeddings, progress, simclr
+from boss.prototypes.embeddings import embed, encoder
 from boss.prototypes.simclr import (
     SimCLRConfig,
     Training,
@@ -298,3 +298,18 @@ def test_the_other_part_needs_no_second_training(digits, tmp_path, monkeypatch):
     embed("simclr:3", dataset, cache=tmp_path)
     monkeypatch.setattr(simclr, "nt_xent", None)  # cannot train
     assert np.array_equal(embed("simclr:3", dataset, parts=("test",), cache=tmp_path)[0], test)
+
+
+def test_an_encoder_that_comes_with_the_package_is_not_trained_again(digits, tmp_path, monkeypatch):
+    spec, mine = "simclr:3@wrn-7-1", tmp_path / "mine" / "embeddings"
+    monkeypatch.setattr(embeddings, "bundled", lambda name: tmp_path / name)
+    encoder(spec, digits, cache=tmp_path / "reference" / "embeddings")
+    [published] = (tmp_path / "reference" / "embeddings").glob("*.pt")
+    content = checkpoint.load(published)
+    content["encoder"]["stem.weight"] += 1  # so that we know it again
+    checkpoint.save(published, content | {"processor_seconds": 1234.0})
+    found = encoder(spec, digits, cache=mine)
+    assert torch.equal(found.state_dict()["stem.weight"], content["encoder"]["stem.weight"])
+    assert embeddings.processor_seconds("", digits, mine, encoder=spec) == 1234
+    other = encoder(spec, digits, cache=mine, seed=1)
+    assert not torch.equal(other.state_dict()["stem.weight"], content["encoder"]["stem.weight"])

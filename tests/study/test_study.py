@@ -313,7 +313,7 @@ def test_a_study_that_cannot_list_its_runs_is_one_line(runs):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["reference", "overview"])
+@pytest.mark.parametrize("name", ["reference", "overview", "embeddings"])
 def test_the_names_of_other_folders_of_results_are_taken(tmp_path, name):
     (tmp_path / f"{name}.py").write_text(
         "from boss.study import *\nSTUDY = Study(reproduces='', runs=[])"
