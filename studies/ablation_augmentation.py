@@ -12,11 +12,12 @@ Deviations: the paper reports the policies on five splits (Table 2), not on this
 translations of CTAugment move nothing, hence the variant ctaugment-paper.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
-publication in single precision.
+publication in single precision. The laptop budget trains a network for CPUs for minutes, where a
+difference has to be large to be seen.
 """
 
 from boss.study import Comparison, Run, Study
-from boss.study.designs import ablation_runs
+from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
 from boss.study.run import AUGMENTATIONS
 
 
@@ -27,5 +28,6 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), section 5: kinds of strong augmentation",
     runs=runs,
+    budgets=tuple(FIXMATCH_BUDGETS),
     comparisons=(Comparison(published="ablation_augmentation.csv", axis=("augmentation",)),),
 )

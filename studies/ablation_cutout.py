@@ -7,11 +7,12 @@ Deviations: Cutout is also one of the 19 operations of CTAugment, and stays one 
 in the reference's code.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
-publication in single precision.
+publication in single precision. The laptop budget trains a network for CPUs for minutes, where a
+difference has to be large to be seen.
 """
 
 from boss.study import Comparison, Run, Study
-from boss.study.designs import ablation_runs
+from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
 
 
 def runs(budget: str) -> list[Run]:
@@ -22,5 +23,6 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), ablation of Cutout",
     runs=runs,
+    budgets=tuple(FIXMATCH_BUDGETS),
     comparisons=(Comparison(published="ablation_cutout.csv", axis=("augmentation",)),),
 )

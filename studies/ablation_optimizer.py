@@ -13,13 +13,14 @@ Deviations: averaged SGD takes the mean of the weights of all steps for its teac
 moving average; at which rates the paper tried it and AdaGrad is not known.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
-publication in single precision.
+publication in single precision. The laptop budget trains a network for CPUs for minutes, where a
+difference has to be large to be seen.
 """
 
 from typing import Any
 
 from boss.study import Comparison, Run, Study
-from boss.study.designs import ablation_runs
+from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
 
 ADAM_RATES = (0.0008, 0.0006, 0.0005, 0.0004, 0.0003, 0.0002, 0.0001)
 
@@ -51,6 +52,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Table 7: optimizers; text: schedules",
     runs=runs,
+    budgets=tuple(FIXMATCH_BUDGETS),
     comparisons=(
         Comparison(
             published="ablation_optimizer.csv",

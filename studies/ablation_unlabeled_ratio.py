@@ -9,11 +9,12 @@ is scaled. Published is a curve, whose numbers are not known.
 Deviations: that the paper scales by mu / 7 is our reading of "in proportion to the batch".
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
-publication in single precision.
+publication in single precision. The laptop budget trains a network for CPUs for minutes, where a
+difference has to be large to be seen.
 """
 
 from boss.study import Comparison, Run, Study
-from boss.study.designs import ablation_runs
+from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
 
 RATIOS = (1, 2, 3, 4, 5, 6, 7, 8, 10)
 
@@ -27,6 +28,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Figure 5a: the ratio of unlabeled to labeled images",
     runs=runs,
+    budgets=tuple(FIXMATCH_BUDGETS),
     comparisons=(
         Comparison(
             published="ablation_unlabeled_ratio.csv",

@@ -9,11 +9,12 @@ unaugmented one, the network overfits its pseudo-labels; with a weak view for th
 accuracy peaks near 45% and then falls to 12%.
 
 Paper and short budgets run in bf16 (weights, losses and statistics in single precision), the
-publication in single precision.
+publication in single precision. The laptop budget trains a network for CPUs for minutes, where a
+difference has to be large to be seen.
 """
 
 from boss.study import Comparison, Run, Study, grid
-from boss.study.designs import ablation_runs
+from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
 
 DEFAULTS = {"label_view": "weak", "prediction_view": "strong"}
 
@@ -38,6 +39,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), section 5.2: weak and strong views",
     runs=runs,
+    budgets=tuple(FIXMATCH_BUDGETS),
     comparisons=(
         Comparison(
             published="ablation_weak_strong.csv", axis=("prediction_view",), by=("label_view",)

@@ -12,7 +12,9 @@ Its tables by prototype set and method are not available.
 
 Budgets: paper is 2^25 labeled images per run (524,288 steps for method 0, 1,118,482 for the others,
 whose batch is 30, and 524,288 more for a round of self-training); short is 1/16 of that; smoke
-shows on two CPU cores, in minutes, that every stage works; its accuracies mean nothing.
+shows on two CPU cores, in minutes, that every stage works; its accuracies mean nothing. laptop is
+another study, on a network for CPUs: methods 0 and 4 and FlexMatch from label propagation, then the
+rounds of docs/laptop.md after method 4, once on each set.
 
 Expect, at the paper's budget, single classes near 0% with method 0, fewer with 1 to 4, and a large
 gain by self-training wherever no class has failed. Sets 6 and 7 are sets 2 and 4 with the
@@ -28,18 +30,48 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
+from typing import Any
+
 from boss.study import Run, Study
-from boss.study.designs import BUDGETS, boss_runs
+from boss.study.designs import (
+    BUDGETS,
+    LAPTOP,
+    LAPTOP_ROUNDS,
+    boss_runs,
+    laptop_run,
+)
+from boss.study.methods import METHODS
+
+LABEL_SETS = tuple(f"boss:{number}" for number in range(8))
+ALL_LABELS = "fixmatch:0@50000"
+
+
+def laptop_runs() -> list[Run]:
+    """From label propagation: methods 0 and 4 and FlexMatch, and rounds of self-training after
+    method 4; beside them the same network fully supervised."""
+    listed = []
+    for label_set in LABEL_SETS:
+        place = {"label_set": label_set, "repeat": 0}
+        method_4 = METHODS[4]
+        balanced = {"algorithm": method_4.algorithm, "options": method_4.options()}
+        methods: tuple[dict[str, Any], ...] = ({}, {"algorithm": "flexmatch"}, balanced)
+        listed += [laptop_run("laptop", changes, **place) for changes in methods]
+        for _ in range(LAPTOP_ROUNDS):
+            listed.append(laptop_run("laptop", {}, parent=listed[-1], **place))
+    full = {"algorithm": "supervised", "unlabeled_ratio": 0, "label_set": ALL_LABELS, "repeat": 0}
+    return [*listed, Run(dataset="cifar10", **(LAPTOP | full))]
 
 
 def runs(budget: str) -> list[Run]:
+    if budget == "laptop":
+        return laptop_runs()
     is_smoke = budget == "smoke"
     return boss_runs(
-        label_sets=[f"boss:{number}" for number in range(8)],
+        label_sets=LABEL_SETS,
         num_repeats=1 if is_smoke else 4,
         picks_per_class=(5, 10, 20, 40),
         in_self_training=("boss:6", "boss:7") if is_smoke else None,
-        all_labels="fixmatch:0@50000",
+        all_labels=ALL_LABELS,
         constants={"dataset": "cifar10", "network": "wrn-28-2", "augmentation": "ctaugment"}
         | BUDGETS[budget],
         unlabeled_ratio=7 if is_smoke else None,
@@ -49,4 +81,5 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="The CIFAR-10 experiments of BOSS (2020): prototypes, balancing, self-training",
     runs=runs,
+    budgets=tuple(BUDGETS),
 )

@@ -10,6 +10,20 @@ from boss.study.methods import METHODS, PUBLISHED_NUM_IMAGES, SELF_TRAINING, Met
 from boss.study.run import Run
 from boss.study.study import grid
 
+# A training of some ten core-minutes on CIFAR-10, on a network for CPUs.
+LAPTOP: dict[str, Any] = {
+    "network": "fast-32-128-256",
+    "num_images": 64 * 600,
+    "optimizer": "muon",
+    "learning_rate": 0.02,
+    "schedule": "linear",
+    "teacher_decay": 0.99,
+    "norm_momentum": 0.05,
+    "num_evaluations": 8,
+    "precision": "auto",
+}
+
+
 # Fields of runs on images of 32 pixels. What is meant for GPUs runs in bf16 (weights, losses and
 # statistics in single precision). Smoke runs have their own batch, whatever the method's is.
 #
@@ -17,13 +31,6 @@ from boss.study.study import grid
 # that is less than 3 minutes, and even at 10 ms five runs fit into half an hour with their 64
 # evaluations. Half as long would end before one-shot training has settled which classes it loses.
 BUDGETS: dict[str, dict[str, Any]] = {
-    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512, "precision": "bf16"},
-    "short": {
-        "num_images": 2**21,
-        "num_evaluations": 64,
-        "teacher_decay": 0.995,
-        "precision": "bf16",
-    },
     "smoke": {
         "num_images": 8 * 40,
         "batch_size": 8,
@@ -33,13 +40,28 @@ BUDGETS: dict[str, dict[str, Any]] = {
         "num_evaluations": 2,
         "max_eval_images": 500,
     },
+    "laptop": LAPTOP,
+    "short": {
+        "num_images": 2**21,
+        "num_evaluations": 64,
+        "teacher_decay": 0.995,
+        "precision": "bf16",
+    },
+    "paper": {"num_images": PUBLISHED_NUM_IMAGES, "num_evaluations": 512, "precision": "bf16"},
 }
 
 
 # The same for FixMatch's own tables, whose trainings are twice as long and evaluated every 1,024
 # steps of 64 images.
+#
+# On a laptop they keep FixMatch's optimizer and schedule, which its ablations are about.
 FIXMATCH_BUDGETS: dict[str, dict[str, Any]] = {
     **BUDGETS,
+    "laptop": {
+        name: value
+        for name, value in LAPTOP.items()
+        if name not in ("optimizer", "learning_rate", "schedule")
+    },
     "paper": BUDGETS["paper"] | {"num_images": 2**26, "num_evaluations": 1024},
 }
 
@@ -244,34 +266,33 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 # The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it: FixMatch from the
 # weights of a SimCLR encoder and from the images that label propagation over its features is most
 # certain of; then rounds ranked by the graph of the last teacher. The rest has FixMatch's defaults.
-LAPTOP_NETWORK = "fast-32-128-256"
-LAPTOP_ENCODER = f"simclr:6000@{LAPTOP_NETWORK}"
+LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
 
 
-LAPTOP_FIRST: dict[str, Any] = {
-    "dataset": "cifar10",
-    "network": LAPTOP_NETWORK,
-    "algorithm": "fixmatch",
+LAPTOP_START: dict[str, Any] = {
     "start": "propagation",
     "embedding": LAPTOP_ENCODER,
     "num_start": 100,
     "encoder": LAPTOP_ENCODER,
-    "num_images": 64 * 600,
-    "optimizer": "muon",
-    "learning_rate": 0.02,
-    "schedule": "linear",
-    "teacher_decay": 0.99,
-    "norm_momentum": 0.05,
-    "num_evaluations": 8,
-    "precision": "auto",
+}
+
+
+LAPTOP_FIRST: dict[str, Any] = {
+    "dataset": "cifar10",
+    "algorithm": "fixmatch",
+    **LAPTOP,
+    **LAPTOP_START,
 }
 
 
 LAPTOP_ROUND: dict[str, Any] = {
-    key: value
-    for key, value in LAPTOP_FIRST.items()
-    if key not in ("start", "embedding", "num_start")
-} | {"picks_per_class": 300, "rank_by": "both"}
+    "dataset": "cifar10",
+    "algorithm": "fixmatch",
+    **LAPTOP,
+    "encoder": LAPTOP_ENCODER,
+    "picks_per_class": 300,
+    "rank_by": "both",
+}
 
 
 # The smoke budget keeps every stage and makes each small.
@@ -299,3 +320,18 @@ def laptop_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
         }
         fields = fields | LAPTOP_SMOKE | small
     return Run(**(fields | place))
+
+
+LAPTOP_ROUNDS = 2  # of self-training, after the first training
+
+
+def laptop_chain(budget: str, **place: Any) -> list[Run]:
+    """The recipe on a label set: its first training, then its rounds.
+
+    Args:
+        place: label set, repeat, and what else says where.
+    """
+    chain = [laptop_run(budget, {}, **place)]
+    for _ in range(LAPTOP_ROUNDS):
+        chain.append(laptop_run(budget, {}, parent=chain[-1], **place))
+    return chain
