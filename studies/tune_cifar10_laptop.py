@@ -26,17 +26,18 @@ from boss.study.designs import laptop_run
 
 LABEL_SETS = ("boss:0", "boss:1", "boss:3", "select:cifar10-kmeans-patches-class-centroid")
 CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
-    {"encoder": ""},
-    {"num_start": 30},
+    {"learning_rate": 0.005},
     {"num_start": 300},
-    {"embedding": "manifold:2048x256"},
+    {"encoder": ""},
+    {"start": "labels", "embedding": "", "num_start": 0},
+    {"optimizer": "sgd", "learning_rate": 0.03},
+    {"num_start": 30},
     {"options": {"threshold": 0.8}},
     {"algorithm": "freematch"},
     {"algorithm": "boss"},
-    {"optimizer": "sgd", "learning_rate": 0.1},
-    {"learning_rate": 0.01},
     {"num_images": 64 * 1200},
     {"unlabeled_ratio": 3},
+    {"embedding": "manifold:2048x256"},
 )
 ROUNDS: tuple[dict[str, Any], ...] = (  # beside the recipe's
     {"rank_by": "graph"},
