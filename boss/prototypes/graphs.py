@@ -1,4 +1,4 @@
-"""The nearest neighbors of an embedding, kept beside it in the cache.
+"""The nearest neighbors of an embedding, half whitened, kept beside it in the cache.
 
 N images, F features, R neighbors of an image
 """
@@ -11,16 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from boss.prototypes.cache import Features
-from boss.prototypes.propagation import NUM_NEIGHBORS, Neighbors, nearest_neighbors
+from boss.prototypes.propagation import (
+    NUM_NEIGHBORS,
+    Neighbors,
+    half_whitened,
+    nearest_neighbors,
+)
 from boss.results.write import write_atomically
 
-FORMAT = 1  # of the files: increase it whenever the neighbors of the same features change
+FORMAT = 2  # of the files: increase it whenever the neighbors of the same features change
 
 
 def kept_neighbors(
     features: Features, cache: Path, progress: Callable[[float], None] = lambda share: None
 ) -> Neighbors:
-    """`nearest_neighbors`, read from the cache if it was computed before.
+    """`nearest_neighbors` of `half_whitened` features, read from the cache if they are there.
 
     Args:
         features: (N, F).
@@ -37,7 +42,7 @@ def kept_neighbors(
             return kept
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or damaged
         pass
-    found = nearest_neighbors(features, progress=progress)
+    found = nearest_neighbors(half_whitened(features), progress=progress)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a path, numpy would append .npz to its name

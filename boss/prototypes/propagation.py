@@ -23,6 +23,7 @@ NUM_NEIGHBORS = 20
 POWER = 3.0  # of the cosine similarity: near neighbors count for more
 ALPHA = 0.99  # how far labels spread: the weight of the neighbors against the label itself
 TOLERANCE = 1e-6  # of the residual, relative
+TINY = 1e-10  # of the largest variance: below, a direction is rounding error
 PIECE = 500  # images whose similarities to all others are in memory at a time
 
 
@@ -125,6 +126,33 @@ def nearest_neighbors(
         cosines[piece], indices[piece] = similar.topk(num_neighbors, dim=1)
         progress(piece.stop / num)
     return Neighbors(indices, cosines)
+
+
+def half_whitened(features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Features whose strongest directions count for less in a cosine.
+
+    Centered, then every principal axis of standard deviation s is divided by sqrt(s): half the way
+    to whitening. Of features learned without labels a few directions hold most of the variance, and
+    whitening would raise noise to their level (docs/laptop.md compares).
+
+    Args:
+        features: (N, F).
+
+    Returns:
+        (N, F), in coordinates along the principal axes, whose signs mean nothing.
+
+    >>> np.abs(half_whitened(np.array([[16.0, 1], [-16, 1], [16, -1], [-16, -1]]))).round(3)
+    array([[1., 4.],
+           [1., 4.],
+           [1., 4.],
+           [1., 4.]], dtype=float32)
+    """
+    centered = features - features.mean(axis=0, dtype=np.float64)
+    variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))  # ascending
+    is_noise = variances <= TINY * variances[-1]
+    scale = np.where(is_noise, 0, np.where(is_noise, 1, variances) ** -0.25)
+    whitened: NDArray[np.float32] = ((centered @ axes) * scale).astype(np.float32)
+    return whitened
 
 
 def purity(neighbors: Neighbors, labels: NDArray[np.int64]) -> float:

@@ -24,6 +24,7 @@ from boss.prototypes.propagated import Request, describe, preview
 from boss.prototypes.propagation import (
     Propagation,
     Start,
+    half_whitened,
     nearest_neighbors,
     neighbor_graph,
     start_from,
@@ -95,7 +96,7 @@ def test_the_tables_count_what_a_start_selects(
     assert len(shown) == 2
     for label_set_id, table in zip(LABEL_SETS, shown, strict=True):
         label_set = resolve(label_set_id, digits)
-        start = start_from(neighbor_graph(features), label_set, 10, 30)
+        start = start_from(neighbor_graph(half_whitened(features)), label_set, 10, 30)
         rest = [i for i in range(len(true)) if i not in label_set.indices]
         expected = []
         for k in range(10):
@@ -110,7 +111,7 @@ def test_the_tables_count_what_a_start_selects(
         selected = np.mean(true[start.indices] == start.labels)
         line = f"right*: {100 * every:.1f}% of the {len(rest):,} images, {100 * selected:.1f}%"
         assert f"{line} of the {len(start.indices)} selected" in lines
-    neighbors = nearest_neighbors(features).indices
+    neighbors = nearest_neighbors(half_whitened(features)).indices
     pure = np.mean([true[j] == true[i] for i in range(len(true)) for j in neighbors[i]])
     share = f"{100 * pure:.1f}%"
     assert f"of the 20 nearest neighbors of an image, {share} are of its class*" in lines
@@ -136,7 +137,7 @@ def test_it_writes_contact_sheets_and_no_label_set(
     for label_set_id, name in zip(LABEL_SETS, names, strict=True):
         assert f"contact sheet: label_sets/{name}" in lines
         label_set = resolve(label_set_id, digits)
-        start = start_from(neighbor_graph(features), label_set, 10, 30)
+        start = start_from(neighbor_graph(half_whitened(features)), label_set, 10, 30)
         sheet = pixels(folder / "label_sets" / name)
         last = 0
         for k in range(10):

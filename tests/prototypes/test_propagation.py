@@ -16,6 +16,7 @@ from boss.prototypes.embeddings import embed
 from boss.prototypes.propagation import (
     Neighbors,
     check_covered,
+    half_whitened,
     most_certain,
     nearest_neighbors,
     neighbor_graph,
@@ -62,6 +63,22 @@ def test_neighbors_equal_a_plain_loop(digits):
         np.testing.assert_allclose(found.cosines[i], best, atol=1e-6)
         np.testing.assert_allclose(cosine[found.indices[i]], best, atol=1e-6)
         assert len(set(found.indices[i])) == 7
+
+
+def test_half_whitening():
+    """Variances become their square roots, no variance stays none; a cosine by hand."""
+    generator = np.random.default_rng(0)
+    mixed = generator.normal(size=(500, 3)) @ np.array([[8.0, 0, 0], [1, 2, 0], [0, 0, 0.5]])
+    features = np.hstack([mixed, mixed[:, :1], np.ones((500, 1))]) + 7
+    covariance = np.cov(half_whitened(features).T, bias=True)
+    values = np.linalg.eigvalsh(np.cov(features.T, bias=True))
+    assert np.diag(covariance)[2:] == pytest.approx(np.sqrt(values[2:]), rel=1e-4)
+    assert covariance - np.diag(np.diag(covariance)) == pytest.approx(0, abs=1e-4)
+    assert np.diag(covariance)[:2] == pytest.approx(0, abs=1e-12)
+    # A long and a short axis: (16, 1) becomes (4, 1), and its cosine with (-16, 1) -15 / 17.
+    square = half_whitened(np.array([[16.0, 1], [-16, 1], [16, -1], [-16, -1]]))
+    unit = square / np.linalg.norm(square, axis=1, keepdims=True)
+    assert unit[0] @ unit[1] == pytest.approx(-15 / 17)
 
 
 def test_purity_by_hand():

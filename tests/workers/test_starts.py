@@ -13,7 +13,13 @@ from boss.data import Dataset
 from boss.data.label_sets import resolve, validation_indices
 from boss.errors import InputError
 from boss.prototypes import embeddings
-from boss.prototypes.propagation import multiplied, neighbor_graph, normalize_mass, propagate
+from boss.prototypes.propagation import (
+    half_whitened,
+    multiplied,
+    neighbor_graph,
+    normalize_mass,
+    propagate,
+)
 from boss.results.read import Store
 from boss.seeds import stream
 from boss.study.study import Study
@@ -69,7 +75,7 @@ def test_the_most_certain_images_join_the_label_set(place, digits):
     prototypes = resolve(RUN.label_set, digits)
     [features] = embeddings.embed(SPEC, digits)
     indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
-    found = propagate(neighbor_graph(features), indices, classes, 10)
+    found = propagate(neighbor_graph(half_whitened(features)), indices, classes, 10)
     expected = expected_selection(found, prototypes, 40)
     assert row["labels"].tolist() == [*prototypes.indices, *expected]
     assert row["label_classes"].tolist() == [*prototypes.labels, *found.predictions[expected]]
@@ -157,7 +163,7 @@ def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, place, di
         features = teacher.features(to_float(digits.train.images))
         probs = teacher.classify(features).double().softmax(dim=1).numpy()
     indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
-    found = propagate(neighbor_graph(features.numpy()), indices, classes, 10)
+    found = propagate(neighbor_graph(half_whitened(features.numpy())), indices, classes, 10)
     if rank_by == "both":
         found = multiplied(found, normalize_mass(probs))
     assert selection.indices.tolist() == expected_selection(found, prototypes, 4)
