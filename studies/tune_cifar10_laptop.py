@@ -27,6 +27,7 @@ from boss.study.designs import laptop_run
 LABEL_SETS = ("boss:0", "boss:1", "boss:3", "select:cifar10-kmeans-patches-class-centroid")
 CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
     {"learning_rate": 0.005},
+    {"learning_rate": 0.05},
     {"num_start": 300},
     {"encoder": ""},
     {"start": "labels", "embedding": "", "num_start": 0},
