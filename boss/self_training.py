@@ -32,7 +32,7 @@ from boss.data import Dataset
 from boss.data.label_sets import LabelSet, validation_indices
 from boss.errors import InputError
 from boss.results.read import Store
-from boss.study.run import Run
+from boss.study.run import READS, Run
 
 ENOUGH = "enough"
 
@@ -98,22 +98,40 @@ def select_for(run: Run, dataset: Dataset, prototypes: LabelSet, store: Store) -
     Raises:
         InputError: the predictions of the parent are not in the store.
     """
+    indices, guesses, doubts = predictions_of_parent(run, store)
+    allowed = selectable(run, dataset, prototypes)[indices]
+    return select_most_confident(
+        indices[allowed],
+        guesses[allowed],
+        doubts[allowed],
+        per_class=run.picks_per_class,
+        class_names=dataset.class_names,
+    )
+
+
+def predictions_of_parent(
+    run: Run, store: Store
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """What the network of a run's parent said of training images.
+
+    Returns:
+        Their positions in the training set, predicted classes, and 1 - confidence, each (M,).
+
+    Raises:
+        InputError: they are not in the store.
+    """
     assert run.parent is not None
     table = store.read("predictions", [run.parent.id])
-    table = table[table["network"] == run.rank_by]
+    table = table[table["network"] == READS[run.rank_by]]
     if not len(table):
         raise InputError(
             f"the predictions of {run.parent.title} are missing in {store.folder}: remove"
             f" runs/{run.parent.id}.parquet to train it again"
         )
-    indices = table["image_index"].to_numpy(dtype=np.int64)
-    allowed = selectable(run, dataset, prototypes)[indices]
-    return select_most_confident(
-        indices[allowed],
-        table["guess"].to_numpy(dtype=np.int64)[allowed],
-        table["doubt"].to_numpy(dtype=np.float64)[allowed],
-        per_class=run.picks_per_class,
-        class_names=dataset.class_names,
+    return (
+        table["image_index"].to_numpy(dtype=np.int64),
+        table["guess"].to_numpy(dtype=np.int64),
+        table["doubt"].to_numpy(dtype=np.float64),
     )
 
 

@@ -22,7 +22,7 @@ With four label sets expect no clear difference below several points.
 from typing import Any
 
 from boss.study import Run, Study, grid
-from boss.study.designs import laptop_run
+from boss.study.designs import LAPTOP_ENCODER, laptop_run
 
 LABEL_SETS = ("boss:0", "boss:1", "boss:3", "select:cifar10-kmeans-patches-class-centroid")
 CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
@@ -41,10 +41,13 @@ CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
     {"embedding": "manifold:2048x256"},
 )
 ROUNDS: tuple[dict[str, Any], ...] = (  # beside the recipe's
+    {"picks_per_class": 1000},
+    {"picks_per_class": 1000, "rank_by": "last"},
+    {"picks_per_class": 1000, "rank_by": "smoothed", "embedding": LAPTOP_ENCODER},
+    {"picks_per_class": 3000, "rank_by": "smoothed", "embedding": LAPTOP_ENCODER},
     {"rank_by": "graph"},
     {"rank_by": "last"},
     {"picks_per_class": 100},
-    {"picks_per_class": 1000},
 )
 
 

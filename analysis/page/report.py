@@ -95,7 +95,8 @@ READING_GRAPH = """\
 of nearest neighbors in an embedding that was made without labels, and the most certain images of
 each class (num_start) joined the labeled ones with these pseudo-labels. "rank_by = graph": a round
 of self-training selected its images in this way, in the features of the last network; "both": by
-the product of that and the network's confidence; otherwise by confidence alone."""
+the product of that and the network's confidence; "smoothed": by the network's predictions of all
+images, propagated over an embedding like labels; otherwise by confidence alone."""
 
 
 READING_ORACLES = """\

@@ -22,6 +22,7 @@ NUM_START = 100  # images of each predicted class with which a training starts
 NUM_NEIGHBORS = 20
 POWER = 3.0  # of the cosine similarity: near neighbors count for more
 ALPHA = 0.99  # how far labels spread: the weight of the neighbors against the label itself
+SMOOTHING_ALPHA = 0.9  # the same where there is a prediction of every image
 TOLERANCE = 1e-6  # of the residual, relative
 TINY = 1e-10  # of the largest variance: below, a direction is rounding error
 PIECE = 500  # images whose similarities to all others are in memory at a time
@@ -202,6 +203,7 @@ def propagate(
     *,
     alpha: float = ALPHA,
     prior: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | None = None,
 ) -> Propagation:
     """Spread labels over a graph.
 
@@ -211,6 +213,7 @@ def propagate(
     Args:
         graph: S (N, N), of `neighbor_graph`.
         indices: of the labeled images (L,); labels: of these (L,).
+        weights: in place of the ones of Y (L,).
         prior: share of each class (K,); None for equal shares.
 
     Raises:
@@ -224,10 +227,45 @@ def propagate(
     scores = np.empty((graph.shape[0], num_classes))
     for label in range(num_classes):
         start = np.zeros(graph.shape[0])
-        start[indices[labels == label]] = 1
+        mine = labels == label
+        start[indices[mine]] = 1 if weights is None else weights[mine]
         scores[:, label], failed = cg(system, start, rtol=TOLERANCE)
         assert failed == 0
     return of_scores(normalize_mass(np.maximum(scores, 0), prior))
+
+
+def smooth(
+    graph: sparse.csr_array,
+    label_set: LabelSet,
+    indices: NDArray[np.int64],
+    guesses: NDArray[np.int64],
+    confidences: NDArray[np.float64],
+    num_classes: int,
+) -> Propagation:
+    """The predictions of a network, propagated like labels.
+
+    Where neighbors disagree, the more confident majority wins (the second step of Huang et al.
+    2020, "Combining label propagation and simple models out-performs graph neural networks"). Each
+    prediction weighs as much as its confidence, those of labeled images are replaced by their
+    labels.
+
+    Args:
+        graph: of an embedding (N, N).
+        indices: of the images that have a prediction (M,); guesses: the predicted classes (M,);
+            confidences: in [0, 1] (M,).
+
+    Raises:
+        InputError: the label set has no image of a class.
+    """
+    is_free = ~np.isin(indices, label_set.indices)
+    return propagate(
+        graph,
+        np.concatenate([np.array(label_set.indices, dtype=np.int64), indices[is_free]]),
+        np.concatenate([np.array(label_set.labels, dtype=np.int64), guesses[is_free]]),
+        num_classes,
+        alpha=SMOOTHING_ALPHA,
+        weights=np.concatenate([np.ones(len(label_set)), confidences[is_free]]),
+    )
 
 
 def normalize_mass(

@@ -32,9 +32,13 @@ RANKED = {
     "last": "",
     "graph": "by graph",
     "both": "by graph and confidence",
+    "smoothed": "smoothed",
     "best_test": "best on test",
 }
-BY_GRAPH = ("graph", "both")  # those that need the network of the parent, not its predictions alone
+BY_GRAPH = ("graph", "both", "smoothed")  # those by label propagation
+# Those that read a table of the parent's predictions, and of which network; the others need the
+# parent's network itself.
+READS = {"last": "last", "smoothed": "last", "best_test": "best_test"}
 STARTS = ("labels", "propagation")
 
 
@@ -168,8 +172,9 @@ class Run:
         "self-training", choices=PICK_LABELS, in_id="with parent"))
     rank_by: str = field(default="last", metadata=setting(
         "how the parent's network selects: by the confidence of its last teacher; by label"
-        " propagation over the graph of that teacher's features; by both, multiplied; or by the"
-        " confidence of the network of the best test accuracy (an oracle)",
+        " propagation over the graph of that teacher's features; by both, multiplied; by its"
+        " predictions of all images, propagated over an embedding; or by the confidence of the"
+        " network of the best test accuracy (an oracle)",
         "self-training", choices=(*RANKED,), in_id="with parent"))
     # fmt: on
 
@@ -225,8 +230,16 @@ class Run:
                     "a run with a parent starts from the images that the parent selects, not from"
                     " label propagation: leave start out"
                 )
+        elif self.rank_by == "smoothed":
+            if not self.embedding:
+                raise InputError("rank_by='smoothed' needs an embedding")
+            if self.num_start:
+                raise InputError("num_start is for start='propagation'")
         elif self.embedding or self.num_start:
-            raise InputError("embedding and num_start are for start='propagation'")
+            raise InputError(
+                "embedding and num_start are for start='propagation', embedding also for"
+                " rank_by='smoothed'"
+            )
         if self.embedding_seed and not (self.embedding or self.encoder):
             raise InputError("embedding_seed has no effect without an embedding or an encoder")
 

@@ -1,7 +1,8 @@
 """What a run starts from besides its label set: images that join it, and first weights.
 
 Images join by the predictions of the parent (`boss.self_training`) or by label propagation, over
-the graph of an embedding or of the features of the parent's teacher (`boss.prototypes`).
+the graph of an embedding or of the features of the parent's teacher (`boss.prototypes`): of the
+labels alone, or of the predictions of the parent.
 
 Dimensions: N training images, K classes, F features.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from boss import self_training
 from boss.data import Dataset
@@ -18,14 +20,17 @@ from boss.data.label_sets import LabelSet
 from boss.errors import InputError
 from boss.models import Network
 from boss.prototypes import embeddings
+from boss.prototypes.cache import Features
 from boss.prototypes.graphs import kept_neighbors
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
+    Propagation,
     connect,
     most_certain,
     multiplied,
     normalize_mass,
     propagate,
+    smooth,
     start_from,
 )
 from boss.results.read import Store
@@ -94,12 +99,7 @@ def select_for(
         start = start_from(graph, labels, num_classes, per_class, allowed)
         found, chosen = start.propagation, start.indices
     else:
-        found = propagate(graph, np.array(labels.indices), np.array(labels.labels), num_classes)
-        if run.rank_by == "both":
-            teacher = embeddings.load_teacher(store.network(run.parent.id), dataset)
-            with torch.inference_mode():
-                logits = teacher.classify(torch.from_numpy(features))  # (N, K)
-            found = multiplied(found, normalize_mass(logits.double().softmax(dim=1).numpy()))
+        found = _of_parent(run, run.parent, dataset, labels, store, features, graph)
         chosen = most_certain(found, per_class, allowed)
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
@@ -107,9 +107,36 @@ def select_for(
     return Selection(chosen, predictions, doubt, reason, seconds)
 
 
+def _of_parent(
+    run: Run,
+    parent: Run,
+    dataset: Dataset,
+    labels: LabelSet,
+    store: Store,
+    features: Features,
+    graph: sparse.csr_array,
+) -> Propagation:
+    """What the parent's network says of all images, by one of `BY_GRAPH`.
+
+    Args:
+        features: of `_embedding` (N, F), and their graph.
+    """
+    if run.rank_by == "smoothed":
+        indices, guesses, doubts = self_training.predictions_of_parent(run, store)
+        return smooth(graph, labels, indices, guesses, 1 - doubts, dataset.num_classes)
+    indices, classes = np.array(labels.indices), np.array(labels.labels)
+    found = propagate(graph, indices, classes, dataset.num_classes)
+    if run.rank_by == "graph":
+        return found
+    teacher = embeddings.load_teacher(store.network(parent.id), dataset)
+    with torch.inference_mode():
+        logits = teacher.classify(torch.from_numpy(features))  # (N, K)
+    return multiplied(found, normalize_mass(logits.double().softmax(dim=1).numpy()))
+
+
 def _embedding(run: Run, store: Store) -> str:
     """The embedding whose graph selects images for a run; empty if none does."""
-    if run.parent is None:
+    if run.parent is None or run.embedding:
         return run.embedding
     return f"teacher:{store.network(run.parent.id)}" if run.rank_by in BY_GRAPH else ""
 
@@ -133,12 +160,15 @@ def processor_seconds(
         seed = ancestor.embedding_seed
         paid |= {(ancestor.embedding, seed), (ancestor.encoder, seed)}
         ancestor = ancestor.parent
-    is_new = (run.encoder, run.embedding_seed) not in paid
+    spec, encoder = (
+        "" if (name, run.embedding_seed) in paid else name
+        for name in (_embedding(run, store), run.encoder)
+    )
     embedded = embeddings.processor_seconds(
-        _embedding(run, store),
+        spec,
         dataset,
         embeddings.cache_of(store.results),
-        encoder=run.encoder if is_new else "",
+        encoder=encoder,
         seed=run.embedding_seed,
         device=device,
     )

@@ -22,6 +22,7 @@ from boss.prototypes.propagation import (
     neighbor_graph,
     propagate,
     purity,
+    smooth,
     start_from,
 )
 
@@ -63,6 +64,27 @@ def test_neighbors_equal_a_plain_loop(digits):
         np.testing.assert_allclose(found.cosines[i], best, atol=1e-6)
         np.testing.assert_allclose(cosine[found.indices[i]], best, atol=1e-6)
         assert len(set(found.indices[i])) == 7
+
+
+def test_confident_neighbors_outvote_a_prediction():
+    """Three images in a row, and a labeled one of each class apart, by hand.
+
+    S of a path of three has 1 / sqrt(2) between neighbors: (I - 0.9 S)^-1 has a row
+    (1 + r, s, r) / d for an end and (s, 1, s) / d for the middle, with s = 0.9 / sqrt(2), r = s^2
+    and d = 1 - 2 s^2 (r: to the other end); all else is 0.
+    """
+    s = 0.9 / np.sqrt(2)
+    path = np.zeros((5, 5))
+    path[0, 1] = path[1, 0] = path[1, 2] = path[2, 1] = 1 / np.sqrt(2)
+    label_set = LabelSet("mine", (3, 4), (0, 1))
+    guesses, confidences = np.array([0, 1, 0]), np.array([0.9, 0.5, 0.8])
+    found = smooth(sparse.csr_array(path), label_set, np.arange(3), guesses, confidences, 2)
+    d = 1 - 2 * s**2
+    zero = np.array([0.9 * (1 - s**2) + 0.8 * s**2, 1.7 * s, 0.9 * s**2 + 0.8 * (1 - s**2)]) / d
+    one = np.array([0.5 * s, 0.5, 0.5 * s]) / d
+    share = zero / (zero.sum() + 1), one / (one.sum() + 1)  # of their class, with the labeled image
+    assert found.scores[:3, 0] == pytest.approx(share[0] / (share[0] + share[1]), rel=1e-5)
+    assert found.predictions.tolist()[3:] == [0, 1]
 
 
 def test_half_whitening():

@@ -12,7 +12,7 @@ from boss.augment import to_float
 from boss.data import Dataset
 from boss.data.label_sets import resolve, validation_indices
 from boss.errors import InputError
-from boss.prototypes import embeddings
+from boss.prototypes import embeddings, propagation
 from boss.prototypes.propagation import (
     half_whitened,
     multiplied,
@@ -38,6 +38,7 @@ SPEC = "kmeans-patches:16"
 ALL = dataclasses.replace(RUN, max_eval_images=None)
 STARTED = dataclasses.replace(ALL, start="propagation", embedding=SPEC, num_start=40)
 BY_GRAPH = dataclasses.replace(ALL, parent=STARTED, picks_per_class=4, rank_by="graph")
+SMOOTHED = dataclasses.replace(BY_GRAPH, rank_by="smoothed", embedding=SPEC)
 ENCODED = dataclasses.replace(RUN, encoder="simclr:3@wrn-7-1")
 
 
@@ -88,13 +89,13 @@ def test_the_most_certain_images_join_the_label_set(place, digits):
     assert pd.isna(row["oracle"])
 
 
-@pytest.mark.parametrize("rank_by", ["", "graph", "both"])
+@pytest.mark.parametrize("rank_by", ["", "graph", "both", "smoothed"])
 def test_images_held_out_and_beyond_the_limit_do_not_join(rank_by, place, digits):
     run = dataclasses.replace(STARTED, num_validation=400, max_eval_images=900)
     if rank_by:
         train_run(run, dataclasses.replace(place, keep_networks=True))
         run = dataclasses.replace(
-            run, start="labels", embedding="", num_start=0,
+            run, start="labels", embedding=SPEC if rank_by == "smoothed" else "", num_start=0,
             parent=run, rank_by=rank_by, picks_per_class=40,
         )  # fmt: skip
     labels, selection = labeled_images(run, digits, Store(place.results, "s"))
@@ -116,6 +117,31 @@ def test_another_seed_is_another_embedding(place, digits):
     assert not torch.equal(first.state_dict()["stem.weight"], second.state_dict()["stem.weight"])
 
 
+def test_predictions_of_the_parent_are_smoothed_over_an_embedding(place, digits):
+    """The plain loop: every prediction by its confidence, but the labels of the label set."""
+    train_run(STARTED, place)  # its network is not kept: the stored predictions are enough
+    store = Store(place.results, "s")
+    prototypes, selection = labeled_images(SMOOTHED, digits, store)
+    rows = store.read("predictions", [STARTED.id])
+    start = np.zeros((len(digits.train), 10))
+    for row in rows[rows["network"] == "last"].itertuples():
+        start[row.image_index, row.guess] = 1 - row.doubt
+    prototypes = resolve(RUN.label_set, digits)
+    for index, label in zip(prototypes.indices, prototypes.labels, strict=True):
+        start[index] = np.eye(10)[label]
+    [features] = embeddings.embed(SPEC, digits)
+    graph = neighbor_graph(half_whitened(features)).toarray()
+    scores = np.linalg.solve(np.eye(len(start)) - 0.9 * graph, start)
+    scores /= scores.sum(axis=0)
+    scores /= scores.sum(axis=1, keepdims=True)
+    found = propagation.of_scores(scores)
+    assert selection.indices.tolist() == expected_selection(found, prototypes, 4)
+    assert selection.predictions.tolist() == found.predictions[selection.indices].tolist()
+    child = dataclasses.replace(SMOOTHED, parent=STARTED)
+    cost = starts.processor_seconds(child, digits, selection, store)
+    assert cost == selection.processor_seconds  # the embedding is its parent's expense
+
+
 def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
     """All labels but those of the label set replaced by noise: the same training, in both rounds,
     however the second is ranked."""
@@ -125,6 +151,7 @@ def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
     hidden = Dataset(digits.name, digits.train.relabel(noise), digits.test, flip=digits.flip)
     monkeypatch.setattr(build, "resolve", lambda *_: prototypes)  # its choice may use labels
     rounds = [dataclasses.replace(BY_GRAPH, rank_by=by) for by in ("graph", "both")]
+    rounds.append(SMOOTHED)
     seen = []
     for name, dataset in (("truth", digits), ("noise", hidden)):
         monkeypatch.setattr(build.data, "load", lambda *_, dataset=dataset: dataset)
@@ -285,6 +312,10 @@ def test_networks_are_kept_for_rounds_that_are_asked_for_later(place):
     ({"embedding": SPEC}, "are for start='propagation'"),
     ({"num_start": 3}, "are for start='propagation'"),
     ({"embedding_seed": 1}, "embedding_seed has no effect"),
+    ({"parent": RUN, "picks_per_class": 1, "rank_by": "smoothed"}, "needs an embedding"),
+    ({"parent": RUN, "picks_per_class": 1, "rank_by": "smoothed", "embedding": SPEC,
+      "num_start": 1}, "num_start is for start='propagation'"),
+    ({"parent": RUN, "picks_per_class": 1, "embedding": SPEC}, "embedding also for rank_by"),
     ({"start": "propagation", "embedding": SPEC, "num_start": 3, "parent": RUN,
       "picks_per_class": 1}, "leave start out"),
 ])  # fmt: skip
