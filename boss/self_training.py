@@ -45,7 +45,8 @@ class Selection:
     predictions: NDArray[np.int64]  # their predicted classes (M,)
     uncertainty: NDArray[np.float64]  # 1 - confidence; stored as `doubt` (M,)
     stop_reason: str  # "enough", or "too few: cat 3, dog 0": the classes with fewer than n
-    processor_seconds: float = 0.0  # of label propagation, without the embedding
+    processor_seconds: float = 0.0  # of label propagation, without embedding and neighbors
+    neighbors_seconds: float | None = 0.0  # processor seconds of finding these; None: not noted
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -36,6 +36,7 @@ from boss.study import Run, Study
 from boss.study.designs import (
     BUDGETS,
     LAPTOP,
+    LAPTOP_FULL,
     LAPTOP_ROUNDS,
     boss_runs,
     laptop_run,
@@ -59,6 +60,7 @@ def laptop_runs() -> list[Run]:
         for _ in range(LAPTOP_ROUNDS):
             listed.append(laptop_run("laptop", {}, parent=listed[-1], **place))
     full = {"algorithm": "supervised", "unlabeled_ratio": 0, "label_set": ALL_LABELS, "repeat": 0}
+    full["num_images"] = LAPTOP_FULL
     return [*listed, Run(dataset="cifar10", **(LAPTOP | full))]
 
 

@@ -6,7 +6,7 @@ sets 0 to 5 is not known, so both are run.
 
 Budgets: paper is 2^25 labeled images seen (524,288 steps) per run; short is 1/16 of that; smoke
 shows on two CPU cores, within minutes, that everything works; its accuracies mean nothing. laptop
-trains a network for CPUs, once on each set: FixMatch as it is, and the recipe of docs/laptop.md,
+trains a network for CPUs, once on each set: FixMatch alone, and the recipe of docs/laptop.md,
 which starts from label propagation; with RandAugment, and nothing held out.
 
 Expect accuracies from 45% to 71% at the paper's budget, a spread over label sets of several points,

@@ -2,7 +2,8 @@
 
 One change at a time to the first training (`LAPTOP_FIRST` of boss/study/designs.py): the start,
 the algorithm and its threshold, optimizer, batch and length. Then rounds of self-training, ranked
-by the graph of the last teacher's features, by its confidence, or by both. docs/laptop.md lists
+by the graph of the last teacher's features, by its confidence, by both, or by its predictions
+smoothed over the encoder's graph. docs/laptop.md lists
 everything that was tried, here and before.
 
 What keeps the reported runs free of the tuning:
@@ -13,8 +14,8 @@ What keeps the reported runs free of the tuning:
   at the start nor in a round; without their labels they take part in the embedding. The report
   ranks by the accuracy on them after the last step. None of its files has a test accuracy.
 
-Budgets: laptop is the recipe, some ten core-minutes a training after an hour for the encoder; smoke
-shows in minutes that every stage works.
+Budgets: laptop is the recipe, some ten core-minutes a training from the encoder that comes with the
+package; smoke shows in minutes that every stage works.
 
 With four label sets expect no clear difference below several points.
 """

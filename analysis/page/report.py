@@ -192,7 +192,7 @@ def contents(
         ("Algorithms", algorithm_parts(found, table, theirs, experiments)),
         ("Balancing", balancing.parts(found, table, focuses, experiments)),
         ("Self-training", self_training.parts(found, experiments)),
-        ("Accuracy for its cost", cost.parts(found, experiments)),
+        ("Accuracy for its cost", cost.parts(found)),
         ("Prototypes", prototypes.parts(found)),
         (LABELED, sheets),
         ("Label sets and classes", class_parts(found, table, experiments)),

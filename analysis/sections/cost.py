@@ -13,15 +13,17 @@ from matplotlib.lines import Line2D
 from .. import statistics
 from ..load import Results
 from ..naming import GROUP, is_missing
-from ..page.parts import Part, Picture, Table, by_experiment
+from ..page.parts import Part, Picture, Table, suffixes
 from ..style import ACCURACY, color, dash, how_many, legend_columns, set_title
-from ..tables import column, number, plus_minus, without_constant
+from ..tables import column, number, plural, plus_minus, without_constant
+
+PLACE = ["budget", "dataset", "network", "num_validation"]  # what the runs of a figure share
 
 
 def chain_minutes(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Of every run by its id: the processor minutes before its first step, and with its last.
 
-    Both are NaN where a part of them was not noted, or a parent is not there.
+    NaN where a part of them was not noted, or a parent is not there.
 
     Args:
         runs: parents among them.
@@ -101,7 +103,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
     """Accuracy against processor minutes, a curve for each variant.
 
     Args:
-        table: `curves` of one experiment.
+        table: `curves`, each name of a variant of one group only.
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axis = figure.subplots()
@@ -125,12 +127,14 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def parts(found: Results, experiments: list[str]) -> list[Part]:
+def parts(found: Results) -> list[Part]:
     """The section; empty for runs on GPUs, and for those from before costs were noted."""
     table = curves(found)
     if not len(table):
         return []
     numbers = ends(table)
+    num_left_out = len(found.runs) - table["run_id"].nunique()
+    left_out = f" Left out, their cost being unknown or a GPU's: {plural(num_left_out, 'run')}."
     made: list[Part] = [
         Table(
             "cost",
@@ -138,20 +142,35 @@ def parts(found: Results, experiments: list[str]) -> list[Part]:
             "Processor time summed over threads, mean over runs: of embeddings and encoders, of "
             "the trainings that selected images, and of the last training with its evaluations. "
             "Beside other work on the machine it is longer. Accuracy: the teacher's after the "
-            "last step, mean over label sets ± sample standard deviation over runs.",
+            "last step, mean over label sets ± sample standard deviation over runs."
+            + left_out
+            * bool(num_left_out),
             numbers,
             ends_text(numbers),
         )
     ]
-    for experiment, end, rows in by_experiment(table, experiments):
+    # How long runs train is what is compared: experiments that differ in it share a figure.
+    runs = found.runs.set_index("run_id")[PLACE].astype(str).agg(", ".join, axis=1)
+    places = table["run_id"].map(runs)
+    for place, end in suffixes(list(places.unique())).items():
+        rows = with_unique_names(table[places == place])
         made.append(
             Picture(
                 f"cost{end}",
-                f"Accuracy against processor time: {experiment}",
+                f"Accuracy against processor time: {place}",
                 "The teacher's test accuracy against the processor time spent so far. A curve "
                 "begins where the embedding, the encoder and the trainings that it started from "
                 "are paid.",
-                lambda rows=rows, experiment=experiment: cost_figure(rows, experiment),  # type: ignore[misc]
+                lambda rows=rows, place=place: cost_figure(rows, place),  # type: ignore[misc]
             )
         )
     return made
+
+
+def with_unique_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Variants of several experiments whose names are the same, told apart by the experiment."""
+    texts = table[[*GROUP]].astype(str)
+    shared = texts.drop_duplicates()["variant"].duplicated(keep=False)
+    names = set(texts.drop_duplicates()["variant"][shared])
+    all_names = texts["variant"] + ": " + texts["experiment"]
+    return table.assign(variant=texts["variant"].where(~texts["variant"].isin(names), all_names))

@@ -70,8 +70,8 @@ def write(path: Path, features: Features, processor_seconds: float) -> None:
 
 
 def take(published: Path, path: Path) -> None:
-    """Copy a file that comes with the package into the cache, unless it is there."""
-    if published.is_file() and not path.exists():
+    """Copy a file that comes with the package into the cache, if there is one."""
+    if published.is_file():
         write_atomically(path, lambda temporary: shutil.copyfile(published, temporary))
 
 

@@ -10,6 +10,7 @@ its training saw.
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -135,8 +136,8 @@ def processor_seconds(
         if form.name == "simclr":
             file = path.with_suffix(".pt")
             parts[file] = (checkpoint.load(file) or {}).get("processor_seconds")
-    known = [seconds for seconds in parts.values() if seconds is not None]
-    return sum(known) if len(known) == len(parts) else None
+    total = sum(math.nan if seconds is None else seconds for seconds in parts.values())
+    return None if math.isnan(total) else total
 
 
 def cache_of(results: Path) -> Path:
@@ -348,7 +349,7 @@ def _simclr_encoder(
     progress: StageProgress,
 ) -> Network:
     name = f"{_name(form, dataset, seed, dataset.train, device)}.pt"
-    if cache is not None:
+    if cache is not None and "encoder" not in (checkpoint.load(cache / name) or {}):
         cache_files.take(cache_of(bundled("reference")) / name, cache / name)
     progress.begin("training")
     return simclr.train_encoder(

@@ -4,13 +4,14 @@ N images, F features, R neighbors of an image
 """
 
 import hashlib
+import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from boss.prototypes.cache import Features
+from boss.prototypes.cache import Features, cost_of, locked, write_cost
+from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
     NUM_NEIGHBORS,
     Neighbors,
@@ -23,30 +24,42 @@ FORMAT = 2  # of the files: increase it whenever the neighbors of the same featu
 
 
 def kept_neighbors(
-    features: Features, cache: Path, progress: Callable[[float], None] = lambda share: None
-) -> Neighbors:
+    features: Features, cache: Path, progress: StageProgress
+) -> tuple[Neighbors, float | None]:
     """`nearest_neighbors` of `half_whitened` features, read from the cache if they are there.
 
     Args:
         features: (N, F).
         cache: folder.
-        progress: called with the share done in [0, 1].
+
+    Returns:
+        They, and the processor seconds they took, whenever that was; None: not noted.
     """
     key = hashlib.sha256(f"{FORMAT} {NUM_NEIGHBORS} {features.shape}".encode())
     key.update(features.tobytes())
     path = cache / f"neighbors-{key.hexdigest()[:16]}.npz"
+    with locked(path.with_suffix(".lock"), progress.title, progress.report):
+        kept = _read(path, len(features))
+        if kept is not None:
+            return kept, cost_of(path)
+        began = time.process_time()
+        found = nearest_neighbors(half_whitened(features), progress=progress)
+        processor_seconds = time.process_time() - began
+
+        def save(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # given a path, numpy would append .npz to its name
+                np.savez(file, indices=found.indices.astype(np.int32), cosines=found.cosines)
+
+        write_cost(path, processor_seconds)
+        write_atomically(path, save)
+    return found, processor_seconds
+
+
+def _read(path: Path, num: int) -> Neighbors | None:
+    """The neighbors of so many images, or None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             kept = Neighbors(file["indices"].astype(np.int64), file["cosines"])
-        if kept.indices.shape == kept.cosines.shape == (len(features), NUM_NEIGHBORS):
-            return kept
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # none, or damaged
-        pass
-    found = nearest_neighbors(half_whitened(features), progress=progress)
-
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a path, numpy would append .npz to its name
-            np.savez(file, indices=found.indices.astype(np.int32), cosines=found.cosines)
-
-    write_atomically(path, save)
-    return found
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return kept if kept.indices.shape == kept.cosines.shape == (num, NUM_NEIGHBORS) else None

@@ -148,11 +148,19 @@ def half_whitened(features: NDArray[np.floating]) -> NDArray[np.float32]:
            [1., 4.],
            [1., 4.]], dtype=float32)
     """
-    centered = features - features.mean(axis=0, dtype=np.float64)
-    variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))  # ascending
+    num, width = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    pieces = [slice(start, start + PIECE) for start in range(0, num, PIECE)]
+    covariance = np.zeros((width, width))
+    for piece in pieces:  # a copy of all in double precision would be larger than the embedding
+        centered = features[piece] - mean
+        covariance += centered.T @ centered
+    variances, axes = np.linalg.eigh(covariance / num)  # ascending
     is_noise = variances <= TINY * variances[-1]
     scale = np.where(is_noise, 0, np.where(is_noise, 1, variances) ** -0.25)
-    whitened: NDArray[np.float32] = ((centered @ axes) * scale).astype(np.float32)
+    whitened = np.empty((num, width), dtype=np.float32)
+    for piece in pieces:
+        whitened[piece] = ((features[piece] - mean) @ axes) * scale
     return whitened
 
 
@@ -255,7 +263,7 @@ def smooth(
             confidences: in [0, 1] (M,).
 
     Raises:
-        InputError: the label set has no image of a class.
+        InputError: a class has neither a label nor a prediction.
     """
     is_free = ~np.isin(indices, label_set.indices)
     return propagate(

@@ -37,7 +37,13 @@ from boss.seeds import EpochOrder, stream
 from boss.training import checkpoint
 from boss.training.config import LAYOUTS
 from boss.training.optim import make_optimizer
-from boss.training.probe import Arithmetic, conv_precision, fastest, memory_format
+from boss.training.probe import (
+    Arithmetic,
+    conv_precision,
+    fastest,
+    memory_format,
+    precisions_of,
+)
 from boss.training.state import NonFiniteLossError
 
 CHECKPOINT_SECONDS = 60.0
@@ -134,7 +140,9 @@ class Training:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
         head = nn.Sequential(hidden, nn.ReLU(), outputs)
-        self.arithmetic = fastest(encoder.to(device), channels, config.view_size)
+        self.arithmetic = fastest(
+            encoder.to(device), channels, config.view_size, precisions=precisions_of(device)
+        )
         self.encoder = to_device(encoder, device, self.arithmetic.layout)
         self.head = head.to(device)
         unused = set(encoder.classify.parameters())
@@ -175,7 +183,8 @@ class Training:
         self.arithmetic = Arithmetic(*state["arithmetic"])
         self.encoder = to_device(self.encoder, self.loss.device, self.arithmetic.layout)
         self.step = state["step"]
-        self.processor_seconds = state["processor_seconds"]
+        # Unknown for good where a training was begun before it was noted.
+        self.processor_seconds = state.get("processor_seconds", math.nan)
         self.loss = state["loss"].to(self.loss.device)
 
     def check_finite(self) -> float:

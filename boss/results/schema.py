@@ -58,7 +58,7 @@ TABLES: dict[str, pa.Schema] = {
         ("num_parameters", INT, "trainable parameters of one network"),
         ("seconds", FLOAT, "wall-clock seconds of training and evaluation, without interruptions"),
         ("processor_seconds", FLOAT, "processor time of the same, summed over threads"),
-        ("start_processor_seconds", FLOAT, "of what it started from; empty: the label set alone"),
+        ("start_processor_seconds", FLOAT, "of what it started from; an ancestor's is not its own"),
         ("first_step_seconds", FLOAT, "to the end of the first step, with loading and compiling"),
         ("execution", TEXT, "eager, compiled, graph or compiled-graph; several, joined by +"),
         ("layout", TEXT, "of the memory of images: channels_last or contiguous"),

@@ -24,6 +24,11 @@ LAPTOP: dict[str, Any] = {
 }
 
 
+# Labeled images of a supervised training that costs as much: FixMatch has 7 unlabeled images beside
+# each labeled one in the backward pass, and their weak views in a forward pass.
+LAPTOP_FULL = 10 * LAPTOP["num_images"]
+
+
 # Fields of runs on images of 32 pixels. What is meant for GPUs runs in bf16 (weights, losses and
 # statistics in single precision). Smoke runs have their own batch, whatever the method's is.
 #
@@ -265,7 +270,7 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 
 # The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it: FixMatch from the
 # weights of a SimCLR encoder and from the images that label propagation over its features is most
-# certain of; then rounds ranked by the graph of the last teacher. The rest has FixMatch's defaults.
+# certain of; then rounds of self-training. The rest has FixMatch's defaults.
 LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
 
 

@@ -32,7 +32,7 @@ RANKED = {
     "last": "",
     "graph": "by graph",
     "both": "by graph and confidence",
-    "smoothed": "smoothed",
+    "smoothed": "by smoothed predictions",
     "best_test": "best on test",
 }
 BY_GRAPH = ("graph", "both", "smoothed")  # those by label propagation

@@ -106,6 +106,8 @@ class Training:
         *("step", "seconds", "processor_seconds", "evaluations", "class_evaluations", "rates"),
         *("best_accuracy", "best_weights", "executions", "first_step_seconds"),
     )
+    # What checkpoints from before lack: not known.
+    _LATER: ClassVar[dict[str, Any]] = {"processor_seconds": math.nan}
     student: nn.Module
     teacher: nn.Module
     algorithm: Algorithm
@@ -142,7 +144,7 @@ class Training:
             else:
                 setattr(self.totals, name, value)
         for name in self._PLAIN:
-            setattr(self, name, state[name])
+            setattr(self, name, (self._LATER | state)[name])
 
 
 def start(

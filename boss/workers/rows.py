@@ -6,6 +6,7 @@ Dimensions: N images, C channels, H x W pixels.
 import copy
 import io
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,7 +104,9 @@ def run_row(
         "num_steps": run.num_steps,
         "options": json.dumps(options, sort_keys=True),
         "seconds": training.seconds,
-        "processor_seconds": training.processor_seconds,
+        "processor_seconds": None
+        if math.isnan(training.processor_seconds)
+        else training.processor_seconds,
         "first_step_seconds": training.first_step_seconds,
         "execution": "+".join(training.executions),
         "layout": arithmetic.layout,

@@ -90,10 +90,11 @@ def select_for(
     [features] = embeddings.embed(
         spec, dataset, cache=cache, seed=run.embedding_seed, device=device, report=report
     )
-    began = time.process_time()
     progress = StageProgress(spec, report)
     progress.begin("nearest neighbors")
-    graph = connect(kept_neighbors(features, cache, progress))
+    neighbors, neighbors_seconds = kept_neighbors(features, cache, progress)
+    began = time.process_time()
+    graph = connect(neighbors)
     allowed = self_training.selectable(run, dataset, labels)
     if run.parent is None:
         start = start_from(graph, labels, num_classes, per_class, allowed)
@@ -104,7 +105,7 @@ def select_for(
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
     doubt, seconds = 1 - found.certainty[chosen], time.process_time() - began
-    return Selection(chosen, predictions, doubt, reason, seconds)
+    return Selection(chosen, predictions, doubt, reason, seconds, neighbors_seconds)
 
 
 def _of_parent(
@@ -172,9 +173,12 @@ def processor_seconds(
         seed=run.embedding_seed,
         device=device,
     )
-    if embedded is None:
+    if selection is None:
+        return embedded
+    neighbors = selection.neighbors_seconds if spec else 0.0
+    if embedded is None or neighbors is None:
         return None
-    return embedded + (0.0 if selection is None else selection.processor_seconds)
+    return embedded + neighbors + selection.processor_seconds
 
 
 def encoder_for(

@@ -62,8 +62,9 @@ def test_ends(tmp_path):
     assert (row["num_runs"], row["num_label_sets"], row["minutes"]) == (4, 2, 2.5)
     assert row["percent"] == pytest.approx(accuracies.mean())
     assert row["sd_percent"] == pytest.approx(accuracies.std())
-    table, picture = cost.parts(found, ["-"])[:1], cost.parts(found, [row["experiment"]])[1]
-    assert isinstance(table[0], Table)
+    table, picture = cost.parts(found)
+    assert isinstance(table, Table)
+    assert "Left out" not in table.caption
     assert isinstance(picture, Picture)
     [axis] = picture.draw().axes
     assert axis.get_xlabel() == "processor minutes, over all cores"
@@ -72,4 +73,19 @@ def test_ends(tmp_path):
 
 def test_no_costs_no_section(tmp_path):
     write_store(tmp_path, grid_of_runs(("fixmatch",), num_label_sets=1, num_repeats=2))
-    assert cost.parts(load(tmp_path, "synthetic"), ["-"]) == []
+    assert cost.parts(load(tmp_path, "synthetic")) == []
+
+
+def test_trainings_of_another_length_share_a_figure(tmp_path):
+    """Two experiments, one variant: a curve for each, with a name of its own."""
+    short, long = make_run(), make_run(num_images=240_000)
+    unknown = make_run(label_set="fixmatch:4@10")
+    changes = {short.id: costs(60.0), long.id: costs(120.0)}
+    write_store(tmp_path, [short, long, unknown], changes=changes)
+    table, picture = cost.parts(load(tmp_path, "synthetic"))
+    assert "unknown or a GPU's: 1 run." in table.caption
+    figure = picture.draw()
+    [legend] = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert len(set(names)) == 2
+    assert all("240000" in name or "120000" in name for name in names)

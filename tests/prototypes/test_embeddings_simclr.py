@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from boss.augment import ColorJitter, ResizedCrop, to_float
 from boss.errors import InputError
-from boss.prototypes import embeddings, progress, simclr
+from boss.prototypes import embeddings, forms, progress, simclr
 from boss.prototypes.embeddings import embed, encoder
 from boss.prototypes.simclr import (
     SimCLRConfig,
@@ -21,9 +22,11 @@ from boss.prototypes.simclr import (
     train_encoder,
 )
 from boss.seeds import EpochOrder, stream
+from boss.study.designs import LAPTOP_ENCODER
 from boss.training import checkpoint
 from boss.training.muon import orthogonalized
 from boss.training.state import NonFiniteLossError
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 CONFIG = SimCLRConfig(
@@ -313,3 +316,45 @@ def test_an_encoder_that_comes_with_the_package_is_not_trained_again(digits, tmp
     assert embeddings.processor_seconds("", digits, mine, encoder=spec) == 1234
     other = encoder(spec, digits, cache=mine, seed=1)
     assert not torch.equal(other.state_dict()["stem.weight"], content["encoder"]["stem.weight"])
+
+
+def test_a_training_from_before_costs_were_noted_goes_on(images, tmp_path):
+    whole = run(images)
+    file = tmp_path / "encoder.pt"
+
+    def stop(share, detail):
+        if detail.startswith("step 4 of"):
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run(images, file=file, checkpoint_seconds=0.0, progress=stop)
+    saved = checkpoint.load(file)
+    assert saved["training"].pop("processor_seconds") > 0
+    checkpoint.save(file, saved)
+    assert equal(run(images, file=file), whole)
+    assert math.isnan(checkpoint.load(file)["processor_seconds"])
+
+
+class Cifar10:
+    """The training images, as far as the name of an encoder depends on them."""
+
+    images = torch.empty(50_000, 3, 32, 32, device="meta")
+    fingerprint = "e72f89f4f5871b9afbf7679633f7d43016c557756b60d564c326819fa6ceabaf"
+
+    def __len__(self):
+        return len(self.images)
+
+
+def test_the_encoder_that_comes_with_the_package_is_the_one_asked_for():
+    """Its file is found by its name, so the name must stay while the file does."""
+    [file] = (ROOT / "results" / "reference" / "embeddings").glob("simclr-*.pt")
+    content, dataset = checkpoint.load(file), SimpleNamespace(train=Cifar10(), flip=True)
+    form = forms.parse(LAPTOP_ENCODER)
+    assert file.stem == embeddings._name(form, dataset, 0, dataset.train, "cpu")
+    assert content["identity"] == {
+        "config": dataclasses.asdict(configure(32, 50_000, 6000)),
+        "seed": 0,
+        "flip": True,
+        "basis": Cifar10.fingerprint,
+    }
+    assert content["processor_seconds"] > 3600

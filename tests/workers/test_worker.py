@@ -252,6 +252,20 @@ def test_a_checkpoint_from_before_a_default_changed_is_refused(place):
         train_run(run, place)
 
 
+def test_a_checkpoint_from_before_costs_were_noted_goes_on(place):
+    asked = iter([False, False, True])
+    assert train_run(LONG, place, should_stop=lambda: next(asked)) == "interrupted"
+    path = Store(place.results, place.study).state_folder(LONG.id) / "checkpoint.pt"
+    saved = checkpoint.load(path)
+    assert saved["training"].pop("processor_seconds") > 0
+    checkpoint.save(path, saved)
+    seen = []
+    train_run(LONG, place, report=seen.append)
+    assert seen[0]["resumed_at"] == saved["training"]["step"] > 0
+    [row] = Store(place.results, place.study).read("runs").to_dict("records")
+    assert pd.isna(row["processor_seconds"])  # less than all would be a lie
+
+
 def test_a_run_finished_before_a_default_changed_is_not_taken_for_this_one(place, tmp_path):
     run = dataclasses.replace(RUN, algorithm="pseudo_label", options={}, unlabeled_ratio=1)
     train_run(run, place)
