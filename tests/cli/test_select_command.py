@@ -314,7 +314,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert err.startswith("boss-study: error: ")
     assert message in err
     assert err.count("\n") == 1
-    assert not list(tmp_path.rglob("*.json")) + list(tmp_path.rglob("*.png"))
+    made = [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.png")]
+    assert not [path for path in made if path.parent.name != "embeddings"]  # costs of the cache
 
 
 def test_the_help_names_every_method_and_embedding(capsys: pytest.CaptureFixture[str]) -> None:
