@@ -207,16 +207,18 @@ def join(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def chain_seconds(runs: pd.DataFrame) -> dict[str, float]:
+def chain_seconds(runs: pd.DataFrame, own: "pd.Series[float] | None" = None) -> dict[str, float]:
     """What every run cost by its id: its seconds and those of all runs that it started from.
 
     A run whose parent is not there costs an unknown time (NaN): less would be a lie.
+
+    Args:
+        own: seconds of each run by itself, with the index of `runs`; None: by the clock.
     """
     found: dict[str, float] = {}
-    order = runs.sort_values("round", kind="stable")
-    for run_id, parent, seconds in zip(
-        order["run_id"], order["parent"], order["seconds"], strict=True
-    ):
+    order = runs.assign(own=runs["seconds"] if own is None else own)
+    order = order.sort_values("round", kind="stable")
+    for run_id, parent, seconds in zip(order["run_id"], order["parent"], order["own"], strict=True):
         found[run_id] = seconds + (0.0 if is_missing(parent) else found.get(parent, math.nan))
     return found
 

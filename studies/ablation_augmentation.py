@@ -16,8 +16,8 @@ publication in single precision. The laptop budget trains a network for CPUs for
 difference has to be large to be seen.
 """
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 from boss.study.run import AUGMENTATIONS
 
 
@@ -28,6 +28,6 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), section 5: kinds of strong augmentation",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(Comparison(published="ablation_augmentation.csv", axis=("augmentation",)),),
 )

@@ -11,8 +11,8 @@ publication in single precision. The laptop budget trains a network for CPUs for
 difference has to be large to be seen.
 """
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 
 def runs(budget: str) -> list[Run]:
@@ -23,6 +23,6 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), ablation of Cutout",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(Comparison(published="ablation_cutout.csv", axis=("augmentation",)),),
 )

@@ -19,8 +19,8 @@ difference has to be large to be seen.
 
 from typing import Any
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 ADAM_RATES = (0.0008, 0.0006, 0.0005, 0.0004, 0.0003, 0.0002, 0.0001)
 
@@ -52,7 +52,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Table 7: optimizers; text: schedules",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(
             published="ablation_optimizer.csv",

@@ -18,8 +18,8 @@ difference has to be large to be seen.
 
 from typing import Any
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 THRESHOLDS = (0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 0.97, 0.99)
 TEMPERATURES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -44,7 +44,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Table 5 and Figure 3: threshold and sharpening",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(
             published="ablation_threshold.csv",

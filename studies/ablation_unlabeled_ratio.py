@@ -13,8 +13,8 @@ publication in single precision. The laptop budget trains a network for CPUs for
 difference has to be large to be seen.
 """
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 RATIOS = (1, 2, 3, 4, 5, 6, 7, 8, 10)
 
@@ -28,7 +28,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Figure 5a: the ratio of unlabeled to labeled images",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(
             published="ablation_unlabeled_ratio.csv",

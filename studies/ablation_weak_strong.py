@@ -13,8 +13,8 @@ publication in single precision. The laptop budget trains a network for CPUs for
 difference has to be large to be seen.
 """
 
-from boss.study import Comparison, Run, Study, grid
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study, grid
+from boss.study.designs import ablation_runs
 
 DEFAULTS = {"label_view": "weak", "prediction_view": "strong"}
 
@@ -39,7 +39,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), section 5.2: weak and strong views",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(
             published="ablation_weak_strong.csv", axis=("prediction_view",), by=("label_view",)

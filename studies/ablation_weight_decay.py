@@ -10,8 +10,8 @@ publication in single precision. The laptop budget trains a network for CPUs for
 difference has to be large to be seen.
 """
 
-from boss.study import Comparison, Run, Study
-from boss.study.designs import FIXMATCH_BUDGETS, ablation_runs
+from boss.study import BUDGETS, Comparison, Run, Study
+from boss.study.designs import ablation_runs
 
 DECAYS = (5e-6, 5e-5, 1e-4, 2e-4, 5e-4, 8e-4, 1e-3, 2e-3, 5e-3, 5e-2)
 
@@ -23,7 +23,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="FixMatch (2020), Figure 5b: weight decay",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(published="ablation_weight_decay.csv", axis=("weight_decay",), scale="log"),
     ),

@@ -30,15 +30,13 @@ Paper and short budgets run in bf16 (weights, losses and statistics in single pr
 publication in single precision.
 """
 
-from typing import Any
-
 from boss.study import Run, Study
 from boss.study.designs import (
     BUDGETS,
     LAPTOP,
     LAPTOP_FULL,
-    LAPTOP_ROUNDS,
     boss_runs,
+    laptop_chain,
     laptop_run,
 )
 from boss.study.methods import METHODS
@@ -50,18 +48,23 @@ ALL_LABELS = "fixmatch:0@50000"
 def laptop_runs() -> list[Run]:
     """From label propagation: methods 0 and 4 and FlexMatch, and rounds of self-training after
     method 4; beside them the same network fully supervised."""
+    method_4 = METHODS[4]
+    balanced = {"algorithm": method_4.algorithm, "options": method_4.options()}
     listed = []
     for label_set in LABEL_SETS:
         place = {"label_set": label_set, "repeat": 0}
-        method_4 = METHODS[4]
-        balanced = {"algorithm": method_4.algorithm, "options": method_4.options()}
-        methods: tuple[dict[str, Any], ...] = ({}, {"algorithm": "flexmatch"}, balanced)
-        listed += [laptop_run("laptop", changes, **place) for changes in methods]
-        for _ in range(LAPTOP_ROUNDS):
-            listed.append(laptop_run("laptop", {}, parent=listed[-1], **place))
-    full = {"algorithm": "supervised", "unlabeled_ratio": 0, "label_set": ALL_LABELS, "repeat": 0}
-    full["num_images"] = LAPTOP_FULL
-    return [*listed, Run(dataset="cifar10", **(LAPTOP | full))]
+        listed += [
+            laptop_run("laptop", {}, **place),
+            laptop_run("laptop", {"algorithm": "flexmatch"}, **place),
+            *laptop_chain("laptop", balanced, **place),
+        ]
+    full = LAPTOP | {
+        "algorithm": "supervised",
+        "unlabeled_ratio": 0,
+        "num_images": LAPTOP_FULL,
+        "label_set": ALL_LABELS,
+    }
+    return [*listed, Run(dataset="cifar10", repeat=0, **full)]
 
 
 def runs(budget: str) -> list[Run]:

@@ -23,7 +23,7 @@ publication in single precision, as VAT does here.
 
 from typing import Any
 
-from boss.study import Comparison, Run, Study
+from boss.study import BUDGETS, Comparison, Run, Study
 from boss.study.designs import ADAM, FIXMATCH_BUDGETS, FREEMATCH_ON_SVHN, table_runs
 
 CELLS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
@@ -77,7 +77,7 @@ def runs(budget: str) -> list[Run]:
 STUDY = Study(
     reproduces="Table 2 of FixMatch (2020): error rates of every algorithm",
     runs=runs,
-    budgets=tuple(FIXMATCH_BUDGETS),
+    budgets=BUDGETS,
     comparisons=(
         Comparison(
             published="fixmatch_table2.csv",

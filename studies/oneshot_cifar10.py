@@ -44,7 +44,7 @@ def laptop_runs() -> list[Run]:
     for label_set in LABEL_SETS:
         place = {"label_set": label_set, "repeat": 0}
         listed.append(Run(dataset="cifar10", algorithm="fixmatch", **(LAPTOP | place)))
-        listed += laptop_chain("laptop", **place)
+        listed += laptop_chain("laptop", {}, **place)
     return listed
 
 

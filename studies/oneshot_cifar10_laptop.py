@@ -17,8 +17,8 @@ images replaced, by one of boss:1 and one of boss:3, which the recipe was tuned 
 label sets are too narrow for it. Repeats share the encoder, whose randomness is in no interval.
 "boss" sets were chosen by eye, class centroids from all training labels.
 
-Budgets: laptop is some ten core-minutes a training after two core-hours for the encoder; smoke
-shows in minutes that every stage works.
+Budgets: laptop is some ten core-minutes a training from the encoder that comes with the package;
+smoke shows in minutes that every stage works.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ PLAIN = ALONE | {"encoder": "", "num_images": (1 + LAPTOP_ROUNDS) * LAPTOP["num_
 def runs(budget: str) -> list[Run]:
     listed: list[Run] = []
     for place in grid(repeat=range(2), label_set=LABEL_SETS):
-        listed += laptop_chain(budget, **place)
+        listed += laptop_chain(budget, {}, **place)
         listed += [
             laptop_run(budget, PLAIN, **place),
             laptop_run(budget, SUPERVISED | ALONE, **place),

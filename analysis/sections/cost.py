@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .. import statistics
-from ..load import Results
+from ..load import Results, chain_seconds
 from ..naming import GROUP, is_missing
 from ..page.parts import Part, Picture, Table, suffixes
 from ..style import ACCURACY, color, dash, how_many, legend_columns, set_title
@@ -28,18 +28,15 @@ def chain_minutes(runs: pd.DataFrame) -> dict[str, tuple[float, float]]:
     Args:
         runs: parents among them.
     """
-    order = runs.sort_values("round", kind="stable")
-    starts_plain = (order["start"] == "labels") & (order["encoder"] == "")
-    starts_plain &= order["parent"].map(is_missing)
-    starts = order["start_processor_seconds"].astype(float).mask(starts_plain, 0.0)
-    found: dict[str, tuple[float, float]] = {}
-    for run_id, parent, start, own in zip(
-        order["run_id"], order["parent"], starts, order["processor_seconds"].astype(float),
-        strict=True,
-    ):  # fmt: skip
-        before = 0.0 if is_missing(parent) else found.get(parent, (math.nan, math.nan))[1]
-        found[run_id] = (before + start / 60, before + (start + own) / 60)
-    return found
+    starts_plain = (runs["start"] == "labels") & (runs["encoder"] == "")
+    starts_plain &= runs["parent"].map(is_missing)
+    starts = runs["start_processor_seconds"].astype(float).mask(starts_plain, 0.0)
+    own = runs["processor_seconds"].astype(float)
+    ends = chain_seconds(runs, starts + own)
+    return {
+        run_id: ((ends[run_id] - seconds) / 60, ends[run_id] / 60)
+        for run_id, seconds in zip(runs["run_id"], own, strict=True)
+    }
 
 
 def curves(found: Results) -> pd.DataFrame:
@@ -170,7 +167,7 @@ def parts(found: Results) -> list[Part]:
 def with_unique_names(table: pd.DataFrame) -> pd.DataFrame:
     """Variants of several experiments whose names are the same, told apart by the experiment."""
     texts = table[[*GROUP]].astype(str)
-    shared = texts.drop_duplicates()["variant"].duplicated(keep=False)
-    names = set(texts.drop_duplicates()["variant"][shared])
-    all_names = texts["variant"] + ": " + texts["experiment"]
-    return table.assign(variant=texts["variant"].where(~texts["variant"].isin(names), all_names))
+    groups = texts.drop_duplicates()
+    shared = groups.loc[groups["variant"].duplicated(keep=False), "variant"]
+    whole = texts["variant"] + ": " + texts["experiment"]
+    return table.assign(variant=texts["variant"].where(~texts["variant"].isin(shared), whole))

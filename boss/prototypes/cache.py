@@ -69,10 +69,9 @@ def write(path: Path, features: Features, processor_seconds: float) -> None:
     write_atomically(path, save)
 
 
-def take(published: Path, path: Path) -> None:
-    """Copy a file that comes with the package into the cache, if there is one."""
-    if published.is_file():
-        write_atomically(path, lambda temporary: shutil.copyfile(published, temporary))
+def copy(published: Path, path: Path) -> None:
+    """Copy a file that comes with the package into the cache."""
+    write_atomically(path, lambda temporary: shutil.copyfile(published, temporary))
 
 
 def write_cost(path: Path, processor_seconds: float) -> None:

@@ -349,8 +349,11 @@ def _simclr_encoder(
     progress: StageProgress,
 ) -> Network:
     name = f"{_name(form, dataset, seed, dataset.train, device)}.pt"
-    if cache is not None and "encoder" not in (checkpoint.load(cache / name) or {}):
-        cache_files.take(cache_of(bundled("reference")) / name, cache / name)
+    published = cache_of(bundled("reference")) / name
+    if cache is not None and published.is_file():
+        kept = checkpoint.load(cache / name) or {}
+        if "encoder" not in kept:  # none, or trained in part
+            cache_files.copy(published, cache / name)
     progress.begin("training")
     return simclr.train_encoder(
         dataset.train.images,

@@ -274,19 +274,14 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
 
 
-LAPTOP_START: dict[str, Any] = {
-    "start": "propagation",
-    "embedding": LAPTOP_ENCODER,
-    "num_start": 100,
-    "encoder": LAPTOP_ENCODER,
-}
-
-
 LAPTOP_FIRST: dict[str, Any] = {
     "dataset": "cifar10",
     "algorithm": "fixmatch",
     **LAPTOP,
-    **LAPTOP_START,
+    "start": "propagation",
+    "embedding": LAPTOP_ENCODER,
+    "num_start": 100,
+    "encoder": LAPTOP_ENCODER,
 }
 
 
@@ -330,13 +325,14 @@ def laptop_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 LAPTOP_ROUNDS = 2  # of self-training, after the first training
 
 
-def laptop_chain(budget: str, **place: Any) -> list[Run]:
+def laptop_chain(budget: str, changes: Mapping[str, Any], **place: Any) -> list[Run]:
     """The recipe on a label set: its first training, then its rounds.
 
     Args:
+        changes: to the first training, see `laptop_run`.
         place: label set, repeat, and what else says where.
     """
-    chain = [laptop_run(budget, {}, **place)]
+    chain = [laptop_run(budget, changes, **place)]
     for _ in range(LAPTOP_ROUNDS):
         chain.append(laptop_run(budget, {}, parent=chain[-1], **place))
     return chain

@@ -24,18 +24,10 @@ from boss.errors import InputError
 from boss.results.schema import SPARSE_TABLES, TABLES
 from boss.workers import runtime as place
 from boss.workers.runtime import find_devices, lease
+from tests.workers import test_scheduler
 
 ROOT = Path(__file__).parents[2]
-MEASURED = [
-    "seconds",
-    "processor_seconds",
-    "start_processor_seconds",
-    "first_step_seconds",
-    "peak_device_bytes",
-    "finished_at",
-    "commit",
-    "device",
-]
+MEASURED = [*test_scheduler.MEASURED, "commit", "device"]
 STUDY = '''"""A study of a user."""
 from boss.study import Run, Study, grid
 
