@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from boss.errors import InputError, choose
 from boss.folders import bundled
-from boss.study.run import READS, Run
+from boss.study.run import BY_GRAPH, Run
 from boss.study.select import select
 from boss.study.study import RESERVED, Study, load, with_parents
 from boss.training.config import LAYOUTS
@@ -208,7 +208,7 @@ def networks_needed(study: Study, runs: list[Run], path: Path | None) -> frozens
     for budget in {run.budget for run in runs} & {*study.budgets}:
         with contextlib.suppress(InputError):  # data that make several runs of the study one
             every += on_data(study.enumerate(budget), path)
-    return frozenset(run.parent.id for run in every if run.parent and run.rank_by not in READS)
+    return frozenset(run.parent.id for run in every if run.parent and run.rank_by in BY_GRAPH)
 
 
 def _check(runs: list[Run], where: "Runtime") -> Any:
@@ -224,7 +224,7 @@ def _check_parents(plan: Plan) -> None:
     store = plan.store
     children = [run for run in plan.waiting if run.parent and run.parent.id in plan.finished]
     for run in children:
-        if run.rank_by not in READS and run.parent and not store.network(run.parent.id).is_file():
+        if run.rank_by in BY_GRAPH and run.parent and not store.network(run.parent.id).is_file():
             part = store.folder / "runs" / f"{run.parent.id}.parquet"
             mend = (
                 f"remove {part} to train it again" if part.exists() else "train in another folder"
@@ -233,8 +233,8 @@ def _check_parents(plan: Plan) -> None:
                 f"rank_by={run.rank_by!r} needs the network of {run.parent.title}, which was not"
                 f" kept in {store.folder}: {mend}"
             )
-    children = [run for run in children if run.rank_by in READS]
-    needed = {(run.parent.id, READS[run.rank_by]): run.parent for run in children if run.parent}
+    children = [run for run in children if run.rank_by not in BY_GRAPH]
+    needed = {(run.parent.id, run.rank_by): run.parent for run in children if run.parent}
     table = store.read("predictions", {run_id for run_id, _ in needed})
     found = table[["run_id", "network"]].drop_duplicates()
     missing = needed.keys() - set(zip(found["run_id"], found["network"], strict=True))

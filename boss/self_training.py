@@ -32,7 +32,7 @@ from boss.data import Dataset
 from boss.data.label_sets import LabelSet, validation_indices
 from boss.errors import InputError
 from boss.results.read import Store
-from boss.study.run import READS, Run
+from boss.study.run import Run
 
 ENOUGH = "enough"
 
@@ -123,7 +123,7 @@ def predictions_of_parent(
     """
     assert run.parent is not None
     table = store.read("predictions", [run.parent.id])
-    table = table[table["network"] == READS[run.rank_by]]
+    table = table[table["network"] == run.rank_by]
     if not len(table):
         raise InputError(
             f"the predictions of {run.parent.title} are missing in {store.folder}: remove"

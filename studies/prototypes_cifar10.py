@@ -10,9 +10,8 @@ prototypical, 65% for the middle and 10% for the outliers; on four random sets 4
 from second sources only.
 
 Budgets: paper is 2^25 labeled images per run, short 1/16 of it, smoke minutes on two CPU cores, a
-check that it works; laptop is FixMatch from label propagation on a network for CPUs
-(docs/laptop.md), once on each set. Expect accuracy to rise with the bucket, and to spread widely
-over random sets.
+check that it works; laptop is the recipe of docs/laptop.md, on a network for CPUs, once on each
+set. Expect accuracy to rise with the bucket, and to spread widely over random sets.
 
 The kinds use different knowledge: the buckets come from a model trained on all labels,
 class-centroid uses the label of every training image, boss:N was chosen by eye, and the other
@@ -26,7 +25,7 @@ publication in single precision.
 """
 
 from boss.study import Run, Study, grid
-from boss.study.designs import BUDGETS, laptop_run
+from boss.study.designs import BUDGETS, laptop_chain
 from boss.study.methods import METHODS, SELF_TRAINING
 
 SELECTIONS = ("class-centroid", "kmeans-centroid", "typiclust", "k-medoids", "random")
@@ -39,8 +38,10 @@ LABEL_SETS = [
 
 
 def runs(budget: str) -> list[Run]:
-    if budget == "laptop":  # FixMatch from label propagation
-        return [laptop_run(budget, {}, label_set=name, repeat=0) for name in LABEL_SETS]
+    if budget == "laptop":
+        return [
+            run for name in LABEL_SETS for run in laptop_chain(budget, {}, label_set=name, repeat=0)
+        ]
     constants = {"dataset": "cifar10", "network": "wrn-28-2", "augmentation": "ctaugment"}
     constants |= BUDGETS[budget]
     listed = []

@@ -1,10 +1,9 @@
 """Tunes the laptop recipe for ten labels of CIFAR-10 on held-out training images.
 
-One change at a time to the first training (`LAPTOP_FIRST` of boss/study/designs.py): the start,
-the algorithm and its threshold, optimizer, batch and length. Then rounds of self-training, ranked
-by the graph of the last teacher's features, by its confidence, by both, or by its predictions
-smoothed over the encoder's graph. docs/laptop.md lists
-everything that was tried, here and before.
+One change at a time to its first training, to its first round and to its last training
+(`LAPTOP_FIRST`, `LAPTOP_ROUND` and `LAPTOP_LAST` of boss/study/designs.py), each after the recipe
+up to there; and other lengths of the chain. docs/laptop.md lists everything that was tried, here
+and before.
 
 What keeps the reported runs free of the tuning:
 
@@ -14,61 +13,77 @@ What keeps the reported runs free of the tuning:
   at the start nor in a round; without their labels they take part in the embedding. The report
   ranks by the accuracy on them after the last step. None of its files has a test accuracy.
 
-Budgets: laptop is the recipe, some ten core-minutes a training from the encoder that comes with the
-package; smoke shows in minutes that every stage works.
+Budgets: laptop is the recipe, from the encoder that comes with the package; smoke shows in minutes
+that every stage works.
 
 With four label sets expect no clear difference below several points.
 """
 
 from typing import Any
 
-from boss.study import Run, Study, grid
-from boss.study.designs import LAPTOP_ENCODER, laptop_run
+from boss.study import Run, Study
+from boss.study.designs import (
+    LAPTOP,
+    LAPTOP_FIRST,
+    LAPTOP_LAST,
+    LAPTOP_ROUND,
+    laptop_chain,
+    laptop_run,
+)
 
-LABEL_SETS = ("boss:0", "boss:1", "boss:3", "select:cifar10-kmeans-patches-class-centroid")
-CANDIDATES: tuple[dict[str, Any], ...] = (  # beside the recipe
+LABEL_SETS = ("boss:3", "boss:0", "boss:1", "select:cifar10-kmeans-patches-class-centroid")
+FIXMATCH = {"algorithm": "fixmatch", "unlabeled_ratio": 7, "num_images": LAPTOP["num_images"]}
+FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
+    {"num_start": 1000},
+    {"num_images": 64 * 600},
     {"learning_rate": 0.005},
     {"learning_rate": 0.05},
-    {"num_start": 300},
+    {"options": {"smoothing": 0.2}},
     {"encoder": ""},
+    {"embedding": "manifold:2048x256"},
     {"start": "labels", "embedding": "", "num_start": 0},
-    {"optimizer": "sgd", "learning_rate": 0.03},
-    {"num_start": 30},
-    {"options": {"threshold": 0.8}},
+    FIXMATCH,
+    FIXMATCH | {"num_start": 100},
+)
+ROUNDS: tuple[dict[str, Any], ...] = (
+    {"embedding": ""},
+    {"picks_per_class": 1000},
+    {"embedding": "", "rank_by": "last"},
+    {"rank_by": "graph"},
+    {"rank_by": "both"},
+)
+LASTS: tuple[dict[str, Any], ...] = (
     {"algorithm": "freematch"},
     {"algorithm": "boss"},
-    {"num_images": 64 * 1200},
-    {"unlabeled_ratio": 3},
-    {"embedding": "manifold:2048x256"},
-)
-ROUNDS: tuple[dict[str, Any], ...] = (  # beside the recipe's
+    {"algorithm": "flexmatch"},
+    {"options": {"threshold": 0.8}},
     {"picks_per_class": 1000},
-    {"picks_per_class": 1000, "rank_by": "last"},
-    {"picks_per_class": 1000, "rank_by": "smoothed", "embedding": LAPTOP_ENCODER},
-    {"picks_per_class": 3000, "rank_by": "smoothed", "embedding": LAPTOP_ENCODER},
-    {"rank_by": "graph"},
-    {"rank_by": "last"},
-    {"picks_per_class": 100},
+    {"encoder": ""},
+    {"learning_rate": 0.005},
+    {"unlabeled_ratio": 3},
+    {"num_images": 2 * LAPTOP["num_images"]},
+    {"algorithm": "supervised", "unlabeled_ratio": 0},
 )
 
 
 def runs(budget: str) -> list[Run]:
     listed: list[Run] = []
     num_validation = 100 if budget == "smoke" else 5000
-
-    def add(changes: dict[str, Any], **place: Any) -> Run:
-        run = laptop_run(budget, changes, repeat=0, num_validation=num_validation, **place)
-        listed.append(run)
-        return run
-
-    for axes in grid(label_set=LABEL_SETS):  # a whole comparison on one label set after the other
-        first = add({}, **axes)
-        second = add({}, parent=first, **axes)
-        add({}, parent=second, **axes)
-        for changes in CANDIDATES:
-            add(changes, **axes)
-        for changes in ROUNDS:
-            add(changes, parent=first, **axes)
+    for label_set in LABEL_SETS:  # a whole comparison on one label set after the other
+        place = {"label_set": label_set, "repeat": 0, "num_validation": num_validation}
+        chain = laptop_chain(budget, {}, **place)
+        first, before, last = chain[0], chain[-2], chain[-1]
+        listed += chain
+        listed += [laptop_run(budget, LAPTOP_FIRST, changes, **place) for changes in FIRSTS]
+        for recipe, parent, candidates in (
+            (LAPTOP_ROUND, first, ROUNDS),
+            (LAPTOP_LAST, before, LASTS),
+            (LAPTOP_LAST, first, [{}]),  # without the rounds
+            (LAPTOP_ROUND, last, [{}]),
+            (LAPTOP_LAST, last, [{}]),
+        ):
+            for changes in candidates:
+                listed.append(laptop_run(budget, recipe, changes, parent=parent, **place))
     return list(dict.fromkeys(listed))
 
 

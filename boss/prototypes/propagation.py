@@ -164,6 +164,19 @@ def half_whitened(features: NDArray[np.floating]) -> NDArray[np.float32]:
     return whitened
 
 
+def side_by_side(*features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Features of the same images, each kind half whitened and of unit root mean square.
+
+    Args:
+        features: (N, F1), (N, F2), ...
+
+    Returns:
+        (N, F1 + F2 + ...)
+    """
+    parts = [half_whitened(kind) for kind in features]
+    return np.hstack([part / np.sqrt(np.square(part).mean()) for part in parts])
+
+
 def purity(neighbors: Neighbors, labels: NDArray[np.int64]) -> float:
     """The share of neighbors that are of the same class as their image: a diagnostic.
 
@@ -211,17 +224,15 @@ def propagate(
     *,
     alpha: float = ALPHA,
     prior: NDArray[np.float64] | None = None,
-    weights: NDArray[np.float64] | None = None,
 ) -> Propagation:
     """Spread labels over a graph.
 
-    F = (I - alpha S)^-1 Y, by conjugate gradients, with Y one-hot at the labeled images; columns
-    are scaled to the class prior, then rows to 1.
+    F = (I - alpha S)^-1 Y with Y one-hot at the labeled images; columns are scaled to the class
+    prior, then rows to 1.
 
     Args:
         graph: S (N, N), of `neighbor_graph`.
         indices: of the labeled images (L,); labels: of these (L,).
-        weights: in place of the ones of Y (L,).
         prior: share of each class (K,); None for equal shares.
 
     Raises:
@@ -231,49 +242,38 @@ def propagate(
     missing = sorted({*range(num_classes)} - {*labels.tolist()})
     if missing:
         raise InputError(f"label propagation needs a label of every class, not of {missing}")
-    system = sparse.eye_array(graph.shape[0], format="csr") - alpha * graph
-    scores = np.empty((graph.shape[0], num_classes))
-    for label in range(num_classes):
-        start = np.zeros(graph.shape[0])
-        mine = labels == label
-        start[indices[mine]] = 1 if weights is None else weights[mine]
-        scores[:, label], failed = cg(system, start, rtol=TOLERANCE)
-        assert failed == 0
-    return of_scores(normalize_mass(np.maximum(scores, 0), prior))
+    start = np.zeros((graph.shape[0], num_classes))
+    start[indices, labels] = 1
+    return of_scores(normalize_mass(_spread(graph, start, alpha), prior))
 
 
-def smooth(
-    graph: sparse.csr_array,
-    label_set: LabelSet,
-    indices: NDArray[np.int64],
-    guesses: NDArray[np.int64],
-    confidences: NDArray[np.float64],
-    num_classes: int,
-) -> Propagation:
-    """The predictions of a network, propagated like labels.
+def smooth(graph: sparse.csr_array, label_set: LabelSet, probs: NDArray[np.float64]) -> Propagation:
+    """What a network says of all images, averaged over their neighbors.
 
-    Where neighbors disagree, the more confident majority wins (the second step of Huang et al.
-    2020, "Combining label propagation and simple models out-performs graph neural networks"). Each
-    prediction weighs as much as its confidence, those of labeled images are replaced by their
-    labels.
+    F = (I - alpha S)^-1 Y as in `propagate`, with Y the class probabilities, classes in balance
+    (`normalize_mass`), and the labels themselves where there are any. Where neighbors disagree the
+    confident majority wins (the second step of Huang et al. 2020, "Combining label propagation and
+    simple models out-performs graph neural networks").
 
     Args:
-        graph: of an embedding (N, N).
-        indices: of the images that have a prediction (M,); guesses: the predicted classes (M,);
-            confidences: in [0, 1] (M,).
-
-    Raises:
-        InputError: a class has neither a label nor a prediction.
+        graph: S (N, N), of `neighbor_graph`.
+        probs: of all images; every class has some (N, K).
     """
-    is_free = ~np.isin(indices, label_set.indices)
-    return propagate(
-        graph,
-        np.concatenate([np.array(label_set.indices, dtype=np.int64), indices[is_free]]),
-        np.concatenate([np.array(label_set.labels, dtype=np.int64), guesses[is_free]]),
-        num_classes,
-        alpha=SMOOTHING_ALPHA,
-        weights=np.concatenate([np.ones(len(label_set)), confidences[is_free]]),
-    )
+    start = normalize_mass(probs)
+    start[list(label_set.indices)] = np.eye(probs.shape[1])[list(label_set.labels)]
+    return of_scores(normalize_mass(_spread(graph, start, SMOOTHING_ALPHA)))
+
+
+def _spread(
+    graph: sparse.csr_array, start: NDArray[np.float64], alpha: float
+) -> NDArray[np.float64]:
+    """(I - alpha S)^-1 start, by conjugate gradients (N, K)."""
+    system = sparse.eye_array(graph.shape[0], format="csr") - alpha * graph
+    scores = np.empty_like(start)
+    for label in range(start.shape[1]):
+        scores[:, label], failed = cg(system, start[:, label], rtol=TOLERANCE)
+        assert failed == 0
+    return np.maximum(scores, 0)
 
 
 def normalize_mass(

@@ -24,7 +24,7 @@ from boss.errors import InputError, choose
 from boss.results.read import Store, labels_of, parts_in, refuse_mixtures
 from boss.results.schema import OPTIONAL_TABLES, TABLES, TEXT
 from boss.results.write import write_atomically
-from boss.study.run import BUDGETS, READS
+from boss.study.run import BUDGETS, BY_GRAPH
 from boss.study.study import Study
 
 FILE = "published.parquet"
@@ -284,11 +284,11 @@ def _wanted(study: Study, runs: Mapping[str, Row], choice: str) -> dict[str, set
         with contextlib.suppress(InputError):  # a study may lack a budget
             for run in study.enumerate(budget):
                 # On custom data the runs of a study have other ids.
-                reads = run.parent is not None and run.rank_by in READS
+                reads = run.parent is not None and run.rank_by not in BY_GRAPH
                 for dataset in {run.dataset, *datasets} if reads else ():
                     parent = run.with_fields(dataset=dataset).parent
                     assert parent is not None
-                    wanted.get(parent.id, set()).add(READS[run.rank_by])
+                    wanted.get(parent.id, set()).add(run.rank_by)
     return wanted
 
 

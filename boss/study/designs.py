@@ -268,30 +268,39 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
     return Run(**(fixed | recipe | dict(changes) | FAST_BUDGETS[budget] | place))
 
 
-# The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it: FixMatch from the
-# weights of a SimCLR encoder and from the images that label propagation over its features is most
-# certain of; then rounds of self-training. The rest has FixMatch's defaults.
+# The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it. Short supervised
+# trainings come first, from the weights of a SimCLR encoder: on the images that label propagation
+# over its features is most certain of, then in rounds on what the network before says of all
+# images, smoothed. FixMatch from their labels closes it. The rest has FixMatch's defaults.
 LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
 
 
 LAPTOP_FIRST: dict[str, Any] = {
     "dataset": "cifar10",
-    "algorithm": "fixmatch",
     **LAPTOP,
+    "algorithm": "supervised",
+    "unlabeled_ratio": 0,
+    "num_images": 64 * 150,
+    "num_evaluations": 1,
     "start": "propagation",
     "embedding": LAPTOP_ENCODER,
-    "num_start": 100,
+    "num_start": 3000,
     "encoder": LAPTOP_ENCODER,
 }
 
 
 LAPTOP_ROUND: dict[str, Any] = {
-    "dataset": "cifar10",
-    "algorithm": "fixmatch",
+    **{key: value for key, value in LAPTOP_FIRST.items() if key not in ("start", "num_start")},
+    "picks_per_class": 3000,
+    "rank_by": "smoothed",
+}
+
+
+LAPTOP_LAST: dict[str, Any] = {
+    **LAPTOP_ROUND,
     **LAPTOP,
-    "encoder": LAPTOP_ENCODER,
-    "picks_per_class": 300,
-    "rank_by": "both",
+    "algorithm": "fixmatch",
+    "unlabeled_ratio": 7,
 }
 
 
@@ -303,15 +312,17 @@ LAPTOP_SMOKE: dict[str, Any] = {
 SMOKE_ENCODER = "simclr:2@fast-8-16"
 
 
-def laptop_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
-    """A training of the laptop recipe; with a `parent` in `place` one of its rounds.
+def laptop_run(
+    budget: str, recipe: Mapping[str, Any], changes: Mapping[str, Any], **place: Any
+) -> Run:
+    """A training of the laptop recipe.
 
     Args:
-        changes: fields of a run that differ from the recipe's, unless the smoke budget sets them.
+        recipe: LAPTOP_FIRST; or, with a `parent` in `place`, LAPTOP_ROUND or LAPTOP_LAST.
+        changes: fields of a run that differ from it, unless the smoke budget sets them.
         place: label set, repeat, parent, and what else says where the recipe is tried.
     """
-    recipe = LAPTOP_ROUND if place.get("parent") else LAPTOP_FIRST
-    fields = recipe | dict(changes)
+    fields = dict(recipe) | dict(changes)
     if budget == "smoke":
         small = {
             name: SMOKE_ENCODER if str(fields[name]).startswith("simclr") else "kmeans-patches:16"
@@ -322,17 +333,17 @@ def laptop_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
     return Run(**(fields | place))
 
 
-LAPTOP_ROUNDS = 2  # of self-training, after the first training
+LAPTOP_ROUNDS = 2  # between the first training and the last
 
 
 def laptop_chain(budget: str, changes: Mapping[str, Any], **place: Any) -> list[Run]:
-    """The recipe on a label set: its first training, then its rounds.
+    """The recipe on a label set: its first training, its rounds and its last training.
 
     Args:
-        changes: to the first training, see `laptop_run`.
+        changes: to the last training, see `laptop_run`.
         place: label set, repeat, and what else says where.
     """
-    chain = [laptop_run(budget, changes, **place)]
+    chain = [laptop_run(budget, LAPTOP_FIRST, {}, **place)]
     for _ in range(LAPTOP_ROUNDS):
-        chain.append(laptop_run(budget, {}, parent=chain[-1], **place))
-    return chain
+        chain.append(laptop_run(budget, LAPTOP_ROUND, {}, parent=chain[-1], **place))
+    return [*chain, laptop_run(budget, LAPTOP_LAST, changes, parent=chain[-1], **place)]

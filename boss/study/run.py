@@ -35,10 +35,9 @@ RANKED = {
     "smoothed": "by smoothed predictions",
     "best_test": "best on test",
 }
-BY_GRAPH = ("graph", "both", "smoothed")  # those by label propagation
-# Those that read a table of the parent's predictions, and of which network; the others need the
-# parent's network itself.
-READS = {"last": "last", "smoothed": "last", "best_test": "best_test"}
+# Those by label propagation, which need the parent's network itself; the others read the table of
+# its predictions.
+BY_GRAPH = ("graph", "both", "smoothed")
 STARTS = ("labels", "propagation")
 
 
@@ -152,7 +151,8 @@ class Run:
         "labels: the label set alone; propagation: and the images most certain by label"
         " propagation over an embedding", "start", choices=STARTS))
     embedding: str = field(default="", metadata=setting(
-        "over which labels propagate (boss.prototypes.embeddings); empty: none", "start"))
+        "over which labels propagate (boss.prototypes.embeddings), with a parent beside its"
+        " teacher's features; empty: none", "start"))
     num_start: int = field(default=0, metadata=setting(
         "images per class that label propagation adds", "start", interval="[0, inf)"))
     encoder: str = field(default="", metadata=setting(
@@ -173,8 +173,8 @@ class Run:
     rank_by: str = field(default="last", metadata=setting(
         "how the parent's network selects: by the confidence of its last teacher; by label"
         " propagation over the graph of that teacher's features; by both, multiplied; by its"
-        " predictions of all images, propagated over an embedding; or by the confidence of the"
-        " network of the best test accuracy (an oracle)",
+        " predictions, averaged over that graph; or by the confidence of the network of the best"
+        " test accuracy (an oracle)",
         "self-training", choices=(*RANKED,), in_id="with parent"))
     # fmt: on
 
@@ -230,15 +230,13 @@ class Run:
                     "a run with a parent starts from the images that the parent selects, not from"
                     " label propagation: leave start out"
                 )
-        elif self.rank_by == "smoothed":
-            if not self.embedding:
-                raise InputError("rank_by='smoothed' needs an embedding")
-            if self.num_start:
-                raise InputError("num_start is for start='propagation'")
-        elif self.embedding or self.num_start:
+            return
+        if self.num_start:
+            raise InputError("num_start is for start='propagation'")
+        if self.embedding and self.rank_by not in BY_GRAPH:
             raise InputError(
-                "embedding and num_start are for start='propagation', embedding also for"
-                " rank_by='smoothed'"
+                "an embedding is for start='propagation' and for rounds with rank_by="
+                + ", ".join(BY_GRAPH)
             )
         if self.embedding_seed and not (self.embedding or self.encoder):
             raise InputError("embedding_seed has no effect without an embedding or an encoder")

@@ -2,13 +2,14 @@
 
 Images join by the predictions of the parent (`boss.self_training`) or by label propagation, over
 the graph of an embedding or of the features of the parent's teacher (`boss.prototypes`): of the
-labels alone, or of the predictions of the parent.
+labels alone, or of what the parent says of all images.
 
 Dimensions: N training images, K classes, F features.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,10 +27,13 @@ from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
     Propagation,
     connect,
+    half_whitened,
     most_certain,
     multiplied,
+    nearest_neighbors,
     normalize_mass,
     propagate,
+    side_by_side,
     smooth,
     start_from,
 )
@@ -84,23 +88,28 @@ def select_for(
         return None
     if run.parent is not None and run.rank_by not in BY_GRAPH:
         return self_training.select_for(run, dataset, labels, store)
-    spec = _embedding(run, store)
-    per_class = run.num_start if run.parent is None else run.picks_per_class
-    cache, num_classes = embeddings.cache_of(store.results), dataset.num_classes
-    [features] = embeddings.embed(
-        spec, dataset, cache=cache, seed=run.embedding_seed, device=device, report=report
-    )
-    progress = StageProgress(spec, report)
-    progress.begin("nearest neighbors")
-    neighbors, neighbors_seconds = kept_neighbors(features, cache, progress)
-    began = time.process_time()
-    graph = connect(neighbors)
+    cache = embeddings.cache_of(store.results)
+
+    def embed(spec: str, cache: Path | None) -> Features:
+        [features] = embeddings.embed(
+            spec, dataset, cache=cache, seed=run.embedding_seed, device=device, report=report
+        )
+        return features
+
     allowed = self_training.selectable(run, dataset, labels)
+    kept = [embed(run.embedding, cache)] if run.embedding else []
     if run.parent is None:
-        start = start_from(graph, labels, num_classes, per_class, allowed)
-        found, chosen = start.propagation, start.indices
+        progress = StageProgress(run.embedding, report)
+        progress.begin("nearest neighbors")
+        neighbors, neighbors_seconds = kept_neighbors(kept[0], cache, progress)
+        began = time.process_time()
+        start = start_from(connect(neighbors), labels, dataset.num_classes, run.num_start, allowed)
+        found, chosen, per_class = start.propagation, start.indices, run.num_start
     else:
-        found = _of_parent(run, run.parent, dataset, labels, store, features, graph)
+        began, neighbors_seconds, per_class = time.process_time(), 0.0, run.picks_per_class
+        teacher = store.network(run.parent.id)
+        features = embed(f"teacher:{teacher}", None)  # large, and read once
+        found = _of_parent(run, teacher, dataset, labels, features, kept, report)
         chosen = most_certain(found, per_class, allowed)
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
@@ -110,36 +119,37 @@ def select_for(
 
 def _of_parent(
     run: Run,
-    parent: Run,
+    path: Path,
     dataset: Dataset,
     labels: LabelSet,
-    store: Store,
     features: Features,
-    graph: sparse.csr_array,
+    others: Sequence[Features],
+    report: Report,
 ) -> Propagation:
     """What the parent's network says of all images, by one of `BY_GRAPH`.
 
     Args:
-        features: of `_embedding` (N, F), and their graph.
+        path: of that network; features: of its teacher (N, F).
+        others: that stand beside these in the graph.
     """
-    if run.rank_by == "smoothed":
-        indices, guesses, doubts = self_training.predictions_of_parent(run, store)
-        return smooth(graph, labels, indices, guesses, 1 - doubts, dataset.num_classes)
-    indices, classes = np.array(labels.indices), np.array(labels.labels)
-    found = propagate(graph, indices, classes, dataset.num_classes)
+    progress = StageProgress(f"teacher:{path}", report)
+    progress.begin("nearest neighbors")
+    together = half_whitened(side_by_side(features, *others) if others else features)
+    graph = connect(nearest_neighbors(together, progress=progress))
     if run.rank_by == "graph":
-        return found
-    teacher = embeddings.load_teacher(store.network(parent.id), dataset)
+        return _propagated(graph, labels, dataset)
+    teacher = embeddings.load_teacher(path, dataset)
     with torch.inference_mode():
         logits = teacher.classify(torch.from_numpy(features))  # (N, K)
-    return multiplied(found, normalize_mass(logits.double().softmax(dim=1).numpy()))
+    probs = logits.double().softmax(dim=1).numpy()
+    if run.rank_by == "smoothed":
+        return smooth(graph, labels, probs)
+    return multiplied(_propagated(graph, labels, dataset), normalize_mass(probs))
 
 
-def _embedding(run: Run, store: Store) -> str:
-    """The embedding whose graph selects images for a run; empty if none does."""
-    if run.parent is None or run.embedding:
-        return run.embedding
-    return f"teacher:{store.network(run.parent.id)}" if run.rank_by in BY_GRAPH else ""
+def _propagated(graph: sparse.csr_array, labels: LabelSet, dataset: Dataset) -> Propagation:
+    indices, classes = np.array(labels.indices), np.array(labels.labels)
+    return propagate(graph, indices, classes, dataset.num_classes)
 
 
 def processor_seconds(
@@ -162,8 +172,7 @@ def processor_seconds(
         paid |= {(ancestor.embedding, seed), (ancestor.encoder, seed)}
         ancestor = ancestor.parent
     spec, encoder = (
-        "" if (name, run.embedding_seed) in paid else name
-        for name in (_embedding(run, store), run.encoder)
+        "" if (name, run.embedding_seed) in paid else name for name in (run.embedding, run.encoder)
     )
     embedded = embeddings.processor_seconds(
         spec,

@@ -69,6 +69,8 @@ def test_neighbors_equal_a_plain_loop(digits):
 def test_confident_neighbors_outvote_a_prediction():
     """Three images in a row, and a labeled one of each class apart, by hand.
 
+    Both classes have predictions of 2.5 in all before one is tripled, which balancing undoes.
+
     S of a path of three has 1 / sqrt(2) between neighbors: (I - 0.9 S)^-1 has a row
     (1 + r, s, r) / d for an end and (s, 1, s) / d for the middle, with s = 0.9 / sqrt(2), r = s^2
     and d = 1 - 2 s^2 (r: to the other end); all else is 0.
@@ -77,11 +79,11 @@ def test_confident_neighbors_outvote_a_prediction():
     path = np.zeros((5, 5))
     path[0, 1] = path[1, 0] = path[1, 2] = path[2, 1] = 1 / np.sqrt(2)
     label_set = LabelSet("mine", (3, 4), (0, 1))
-    guesses, confidences = np.array([0, 1, 0]), np.array([0.9, 0.5, 0.8])
-    found = smooth(sparse.csr_array(path), label_set, np.arange(3), guesses, confidences, 2)
+    first = np.array([0.9, 0.4, 0.8, 0.2, 0.2])
+    found = smooth(sparse.csr_array(path), label_set, np.stack([3 * first, 1 - first], axis=1))
     d = 1 - 2 * s**2
-    zero = np.array([0.9 * (1 - s**2) + 0.8 * s**2, 1.7 * s, 0.9 * s**2 + 0.8 * (1 - s**2)]) / d
-    one = np.array([0.5 * s, 0.5, 0.5 * s]) / d
+    inverse = np.array([[1 - s**2, s, s**2], [s, 1, s], [s**2, s, 1 - s**2]]) / d
+    zero, one = inverse @ first[:3], inverse @ (1 - first[:3])
     share = zero / (zero.sum() + 1), one / (one.sum() + 1)  # of their class, with the labeled image
     assert found.scores[:3, 0] == pytest.approx(share[0] / (share[0] + share[1]), rel=1e-5)
     assert found.predictions.tolist()[3:] == [0, 1]

@@ -15,9 +15,7 @@ from boss.errors import InputError
 from boss.prototypes import embeddings, propagation
 from boss.prototypes.propagation import (
     half_whitened,
-    multiplied,
     neighbor_graph,
-    normalize_mass,
     propagate,
 )
 from boss.results.read import Store
@@ -95,8 +93,8 @@ def test_images_held_out_and_beyond_the_limit_do_not_join(rank_by, place, digits
     if rank_by:
         train_run(run, dataclasses.replace(place, keep_networks=True))
         run = dataclasses.replace(
-            run, start="labels", embedding=SPEC if rank_by == "smoothed" else "", num_start=0,
-            parent=run, rank_by=rank_by, picks_per_class=40,
+            run, start="labels", embedding="", num_start=0, parent=run, rank_by=rank_by,
+            picks_per_class=40,
         )  # fmt: skip
     labels, selection = labeled_images(run, digits, Store(place.results, "s"))
     held_out = validation_indices(digits.train.labels.numpy(), 400)
@@ -115,31 +113,6 @@ def test_another_seed_is_another_embedding(place, digits):
         dataclasses.replace(ENCODED, embedding_seed=1), digits, store, print
     )
     assert not torch.equal(first.state_dict()["stem.weight"], second.state_dict()["stem.weight"])
-
-
-def test_predictions_of_the_parent_are_smoothed_over_an_embedding(place, digits):
-    """The plain loop: every prediction by its confidence, but the labels of the label set."""
-    train_run(STARTED, place)  # its network is not kept: the stored predictions are enough
-    store = Store(place.results, "s")
-    prototypes, selection = labeled_images(SMOOTHED, digits, store)
-    rows = store.read("predictions", [STARTED.id])
-    start = np.zeros((len(digits.train), 10))
-    for row in rows[rows["network"] == "last"].itertuples():
-        start[row.image_index, row.guess] = 1 - row.doubt
-    prototypes = resolve(RUN.label_set, digits)
-    for index, label in zip(prototypes.indices, prototypes.labels, strict=True):
-        start[index] = np.eye(10)[label]
-    [features] = embeddings.embed(SPEC, digits)
-    graph = neighbor_graph(half_whitened(features)).toarray()
-    scores = np.linalg.solve(np.eye(len(start)) - 0.9 * graph, start)
-    scores /= scores.sum(axis=0)
-    scores /= scores.sum(axis=1, keepdims=True)
-    found = propagation.of_scores(scores)
-    assert selection.indices.tolist() == expected_selection(found, prototypes, 4)
-    assert selection.predictions.tolist() == found.predictions[selection.indices].tolist()
-    child = dataclasses.replace(SMOOTHED, parent=STARTED)
-    cost = starts.processor_seconds(child, digits, selection, store)
-    assert cost == selection.processor_seconds  # the embedding is its parent's expense
 
 
 def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
@@ -176,12 +149,14 @@ def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
         assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("rank_by", ["graph", "both"])
-def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, place, digits):
+@pytest.mark.parametrize("embedding", ["", SPEC])
+@pytest.mark.parametrize("rank_by", ["graph", "both", "smoothed"])
+def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, embedding, place, digits):
+    """The plain loop."""
     where = dataclasses.replace(place, networks_needed=frozenset([STARTED.id]))
     train_run(STARTED, where)
     store = Store(place.results, "s")
-    child = dataclasses.replace(BY_GRAPH, rank_by=rank_by)
+    child = dataclasses.replace(BY_GRAPH, rank_by=rank_by, embedding=embedding)
     labels, selection = labeled_images(child, digits, store)
     prototypes = resolve(RUN.label_set, digits)
     teacher = start_run(RUN, digits, torch.device("cpu")).teacher
@@ -189,10 +164,24 @@ def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, place, di
     with torch.no_grad():
         features = teacher.features(to_float(digits.train.images))
         probs = teacher.classify(features).double().softmax(dim=1).numpy()
-    indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
-    found = propagate(neighbor_graph(half_whitened(features.numpy())), indices, classes, 10)
-    if rank_by == "both":
-        found = multiplied(found, normalize_mass(probs))
+    features = features.numpy()
+    if embedding:
+        both = [half_whitened(kind) for kind in (features, *embeddings.embed(SPEC, digits))]
+        features = np.hstack([kind / np.sqrt((kind**2).mean()) for kind in both])
+    graph = neighbor_graph(half_whitened(features))
+    balanced = probs / probs.sum(axis=0)
+    balanced /= balanced.sum(axis=1, keepdims=True)
+    if rank_by == "smoothed":
+        for index, label in zip(prototypes.indices, prototypes.labels, strict=True):
+            balanced[index] = np.eye(10)[label]
+        scores = np.linalg.solve(np.eye(len(probs)) - 0.9 * graph.toarray(), balanced)
+        scores /= scores.sum(axis=0)
+    else:
+        indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
+        scores = propagate(graph, indices, classes, 10).scores
+        if rank_by == "both":
+            scores = scores * balanced
+    found = propagation.of_scores(scores / scores.sum(axis=1, keepdims=True))
     assert selection.indices.tolist() == expected_selection(found, prototypes, 4)
     assert labels.labels[10:] == tuple(found.predictions[selection.indices])
 
@@ -309,13 +298,12 @@ def test_networks_are_kept_for_rounds_that_are_asked_for_later(place):
     ({"deterministic": True, "precision": "auto"}, "a deterministic run names its precision"),
     ({"start": "propagation"}, "needs an embedding"),
     ({"start": "propagation", "embedding": SPEC}, "needs num_start, at least 1"),
-    ({"embedding": SPEC}, "are for start='propagation'"),
-    ({"num_start": 3}, "are for start='propagation'"),
+    ({"embedding": SPEC}, "an embedding is for start='propagation' and for rounds with rank_by="),
+    ({"num_start": 3}, "num_start is for start='propagation'"),
     ({"embedding_seed": 1}, "embedding_seed has no effect"),
-    ({"parent": RUN, "picks_per_class": 1, "rank_by": "smoothed"}, "needs an embedding"),
     ({"parent": RUN, "picks_per_class": 1, "rank_by": "smoothed", "embedding": SPEC,
       "num_start": 1}, "num_start is for start='propagation'"),
-    ({"parent": RUN, "picks_per_class": 1, "embedding": SPEC}, "embedding also for rank_by"),
+    ({"parent": RUN, "picks_per_class": 1, "embedding": SPEC}, "rank_by=graph, both, smoothed"),
     ({"start": "propagation", "embedding": SPEC, "num_start": 3, "parent": RUN,
       "picks_per_class": 1}, "leave start out"),
 ])  # fmt: skip
