@@ -36,6 +36,7 @@ FIXMATCH = {"algorithm": "fixmatch", "unlabeled_ratio": 7, "num_images": LAPTOP[
 FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
     {"num_start": 1000},
     {"num_images": 64 * 600},
+    {"teacher_decay": 0.99},
     {"learning_rate": 0.005},
     {"learning_rate": 0.05},
     {"options": {"smoothing": 0.2}},

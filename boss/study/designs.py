@@ -282,6 +282,7 @@ LAPTOP_FIRST: dict[str, Any] = {
     "unlabeled_ratio": 0,
     "num_images": 64 * 150,
     "num_evaluations": 1,
+    "teacher_decay": 0.95,  # of 0.99 a fifth of the average would still be the first weights
     "start": "propagation",
     "embedding": LAPTOP_ENCODER,
     "num_start": 3000,
