@@ -24,7 +24,7 @@ import pandas as pd
 from boss.study import run as settings_of_runs
 from boss.study.catalog import ALGORITHMS
 from boss.study.methods import method_name
-from boss.study.run import RANKED, Run
+from boss.study.run import BY_GRAPH, RANKED, Run
 
 HYPERPARAMETERS = [*settings_of_runs.HYPERPARAMETERS]  # pandas takes a list for columns
 
@@ -280,8 +280,12 @@ def variant_chains(settings: pd.DataFrame, scopes: "pd.Series[str]") -> "pd.Seri
     """
     chains: dict[str, tuple[str, ...]] = {}
     for _, generation in settings.groupby("round", sort=True):
+        parents = {key: settings.loc[key] for key in generation["parent_group"].dropna()}
         base = pd.Series(
-            [(*ancestry(row, settings, chains), step(row)) for _, row in generation.iterrows()],
+            [
+                (*ancestry(row, settings, chains), step(row, parents.get(row["parent_group"])))
+                for _, row in generation.iterrows()
+            ],
             index=generation.index,
             dtype=object,
         )
@@ -306,20 +310,34 @@ def ancestry(
     return (*chain[:-1], f"{chain[-1]} ({', '.join(other)})") if other else chain
 
 
-def step(row: "pd.Series[Any]") -> str:
-    """The method of a row of settings, and the selected images that it was given."""
+def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
+    """The method of a row of settings, and the selected images that it was given.
+
+    Where one encoder serves throughout, only the first name of a chain has it.
+    """
     name = str(row["method"])
-    if row["encoder"]:
-        name += f" from {row['encoder']}"
+    encoder, other = row["encoder"], "" if parent is None else parent["encoder"]
+    if encoder != other:
+        name += f" from {short_embedding(row, 'encoder') or 'random weights'}"
     if row["start"] == "propagation":
-        name += f" +{row['num_start']} by {row['embedding']}"
-    if row["embedding_seed"]:
+        by = short_embedding(row, "embedding")
+        name += f" +{row['num_start']} by {'propagation' if row['embedding'] == encoder else by}"
+    if row["embedding_seed"] and parent is None:
         name += f" (embedding {row['embedding_seed']})"
     if row["round"] == 0:
         return name
     parts = [name, f"+{row['picks_per_class']}"]
     parts += ["true labels"] * (row["pick_labels"] == "true")
-    return " ".join(filter(None, [*parts, RANKED[row["rank_by"]]]))
+    parts.append(RANKED[row["rank_by"]])
+    if row["rank_by"] in BY_GRAPH and row["embedding"] != encoder:
+        embedding = short_embedding(row, "embedding")
+        parts.append(f"with {embedding}" if embedding else "without the encoder's features")
+    return " ".join(filter(None, parts))
+
+
+def short_embedding(row: "pd.Series[Any]", name: str) -> str:
+    """An embedding of a row of settings, without the network if it is the run's own."""
+    return str(row[name]).removesuffix(f"@{row['network']}")
 
 
 def differences(block: pd.DataFrame) -> list[str]:

@@ -116,11 +116,15 @@ def test_the_wheel_works_in_an_empty_folder(wheel, tmp_path):
     }
     for name in ("studies/oneshot_cifar10.py", "analysis/page/report.py"):
         assert f"boss/bundled/{name}" in names
-    assert not any("/state/" in name or name.endswith(".pt") for name in names)
-    # The tables of the reference come along, not the pages that are made from them.
-    reference = [name for name in names if name.startswith("boss/bundled/reference/")]
-    assert {name.rpartition(".")[2] for name in reference} == {"parquet"}
-    assert len(reference) == len([*(ROOT / "results/reference").glob("*/*/*.parquet")])
+    assert not any("/state/" in name for name in names)
+    # Tables and encoders of the reference come along, not the pages that are made from them.
+    reference = {name for name in names if name.startswith("boss/bundled/reference/")}
+    expected = [*(ROOT / "results/reference").glob("*/*/*.parquet")]
+    expected += (ROOT / "results/reference/embeddings").glob("*.pt")
+    assert reference == {
+        f"boss/bundled/reference/{path.relative_to(ROOT / 'results/reference').as_posix()}"
+        for path in expected
+    }
 
     def command(*arguments):
         code = "import sys; from boss.cli import main; sys.exit(main())"

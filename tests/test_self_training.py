@@ -377,5 +377,5 @@ def test_the_command_says_why_a_child_was_not_started(tmp_path, monkeypatch, cap
     Path("mine.py").write_text(STUDY.replace("RATE", "1e30"))
     assert boss_study("run", "mine.py") == 1
     out = capsys.readouterr().out
-    assert "not started: fixmatch fixmatch:1@10 #0 (round 1, +3 of fixmatch)" in out
+    assert "not started: fixmatch fixmatch:1@10 #0 (round 1 of fixmatch, +3)" in out
     assert "its parent fixmatch fixmatch:1@10 #0 has not finished" in out

@@ -91,12 +91,14 @@ each selecting anew; ?: the run that selected is not in the store."""
 
 
 READING_GRAPH = """\
-"start = propagation": before training, the labels of the label set were propagated over the graph
-of nearest neighbors in an embedding that was made without labels, and the most certain images of
-each class (num_start) joined the labeled ones with these pseudo-labels. "rank_by = graph": a round
-of self-training selected its images in this way, in the features of the last network; "both": by
-the product of that and the network's confidence; "smoothed": by the network's predictions of all
-images, propagated over an embedding like labels; otherwise by confidence alone."""
+"+100 by propagation": before training, the labels of the label set were propagated over the graph
+of nearest neighbors in an embedding that was made without labels (that of the encoder, if no other
+is named), and the 100 most certain images of each class joined the labeled ones with these
+pseudo-labels. "by graph": a round of self-training selected its images in this way, in the features
+of the last network and, beside them, of the encoder; "by graph and confidence": by the product of
+that and the network's confidence; "smoothed": by the network's class probabilities of all images,
+averaged over that graph. "from simclr:6000": the network starts from the weights of that encoder,
+also in the rounds that follow."""
 
 
 READING_ORACLES = """\

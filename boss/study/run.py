@@ -32,7 +32,7 @@ RANKED = {
     "last": "",
     "graph": "by graph",
     "both": "by graph and confidence",
-    "smoothed": "by smoothed predictions",
+    "smoothed": "smoothed",
     "best_test": "best on test",
 }
 # Those by label propagation, which need the parent's network itself; the others read the table of
@@ -320,10 +320,10 @@ class Run:
             name += f" (+{self.num_start} by propagation)"
         if self.parent is None:
             return name
-        parts = [f"round {self.round}", f"+{self.picks_per_class}"]
+        parts = [f"+{self.picks_per_class}"]
         parts += ["true labels"] * (self.pick_labels == "true")
         parts += filter(None, [RANKED[self.rank_by]])
-        return f"{name} ({', '.join(parts)} of {self.method})"
+        return f"{name} (round {self.round} of {self.method}, {', '.join(parts)})"
 
     @property
     def method(self) -> str:

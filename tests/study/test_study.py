@@ -129,8 +129,8 @@ def test_rounds_streams_titles_and_shared_fields():
     assert child.stream_key == (*base, "round", 1)
     assert grandchild.stream_key == (*base, "round", 2)
     assert run.title == f"boss-4 {run.label_set} #{run.repeat}"
-    assert child.title == f"fixmatch {run.label_set} #{run.repeat} (round 1, +5 of boss-4)"
-    assert grandchild.title.endswith("(round 2, +5, true labels, best on test of boss-4)")
+    assert child.title == f"fixmatch {run.label_set} #{run.repeat} (round 1 of boss-4, +5)"
+    assert grandchild.title.endswith("(round 2 of boss-4, +5, true labels, best on test)")
     assert {r.method for r in (run, child, grandchild)} == {"boss-4"}
     moved = grandchild.with_fields(dataset="other.npz", repeat=7)
     assert (moved.parent.parent.dataset, moved.parent.repeat) == ("other.npz", 7)

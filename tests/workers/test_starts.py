@@ -339,7 +339,7 @@ def test_ids_and_titles():
     assert RUN.id == "e7f7f05ee19c1ae5"
     assert len({RUN.id, STARTED.id, ENCODED.id, BY_GRAPH.id}) == 4
     assert STARTED.title == f"{RUN.title} (+40 by propagation)"
-    assert BY_GRAPH.title == f"{RUN.title} (round 1, +4, by graph of fixmatch)"
+    assert BY_GRAPH.title == f"{RUN.title} (round 1 of fixmatch, +4, by graph)"
 
 
 def test_what_a_start_cost_is_noted_once(digits, tmp_path):
