@@ -168,9 +168,8 @@ def oracle(run: Run) -> str | None:
     texts = ["refined by test accuracy"] * ("refined" in run.label_set)
     texts += ["true labels of the picks"] * (run.pick_labels == "true")
     texts += ["picks by the network of the best test accuracy"] * (run.rank_by == "best_test")
-    if run.parent is not None and (run.parent.pick_labels, run.parent.rank_by) != (
-        "pseudo",
-        "last",
+    if run.parent is not None and (
+        run.parent.pick_labels == "true" or run.parent.rank_by == "best_test"
     ):
         texts.append(f"an oracle in round {run.parent.round}")
     return "; ".join(texts) or None

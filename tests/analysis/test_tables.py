@@ -35,7 +35,7 @@ from analysis.sections.variance import spread_table, variance_table, variance_te
 from boss.errors import InputError
 from boss.study.catalog import ALGORITHMS
 from boss.study.run import Run
-from tests.analysis.data import CIFAR10, grid_of_runs, make_run, rows, write_store
+from tests.analysis.data import CIFAR10, child_of, grid_of_runs, make_run, rows, write_store
 
 TABLE_1 = "empirical_perspectives_table1.csv"
 TABLE_2 = "empirical_perspectives_table2.csv"
@@ -161,6 +161,35 @@ def test_label_sets_are_in_natural_order(tmp_path: Path) -> None:
     write_store(tmp_path, [make_run(label_set=f"boss:{i}") for i in (10, 2, 1)])
     found = load.load(tmp_path, "synthetic")
     assert list(found.runs["label_set"]) == ["boss:1", "boss:2", "boss:10"]
+
+
+def test_a_chain_names_its_encoder_once(tmp_path: Path) -> None:
+    """What serves throughout is said at first, what differs from it where it does."""
+    encoder = "simclr:9@wrn-10-1"
+    shared = {"encoder": encoder, "embedding": encoder}
+    first = make_run("supervised", start="propagation", num_start=30, unlabeled_ratio=0, **shared)
+    by_patches = make_run(start="propagation", num_start=30, embedding="kmeans-patches:9")
+    second = child_of(first, 30, rank_by="smoothed", **shared)
+    rounds = [
+        second,
+        child_of(second, 30, rank_by="smoothed", **shared),
+        child_of(first, 30, rank_by="graph", encoder=encoder),
+        child_of(first, 30, rank_by="both", encoder=encoder, embedding="manifold:9x9"),
+        child_of(by_patches, 30, rank_by="both"),
+    ]
+    write_store(tmp_path, [first, by_patches, *rounds])
+    runs = load.load(tmp_path, "synthetic").runs.set_index("run_id")
+    start = "supervised from simclr:9 +30 by propagation"
+    patches = "fixmatch +30 by kmeans-patches:9"
+    assert [runs.loc[run.id, "variant"] for run in (first, by_patches, *rounds)] == [
+        start,
+        patches,
+        f"{start} -> fixmatch +30 smoothed",
+        f"{start} -> fixmatch +30 smoothed x2",
+        f"{start} -> fixmatch +30 by graph without the encoder's features",
+        f"{start} -> fixmatch +30 by graph and confidence with manifold:9x9",
+        f"{patches} -> fixmatch +30 by graph and confidence",
+    ]
 
 
 # The same training twice
