@@ -76,13 +76,11 @@ def preview(request: Request, report: Callable[[str], None]) -> list[str]:
         Lines for a person: a table for each label set, where its sheet is.
 
     Raises:
-        InputError: the data set, a label set or the embedding is unavailable, a label set misses
-            a class, there are too few images, or a file cannot be written.
+        InputError: the data set, a label set or the embedding is unavailable, there are too few
+            images, or a file cannot be written.
     """
     dataset = inputs.load(request.dataset, request.data)
     label_sets = [resolve(label_set, dataset) for label_set in request.label_sets]
-    for label_set in label_sets:
-        propagation.check_covered(label_set, dataset.class_names)
     embeddings.check(request.embedding, dataset)
     inputs.make_folders(request.sheets.values())
     features, lines = inputs.embed_images(request, dataset, report)
@@ -134,12 +132,18 @@ def describe(dataset: Dataset, label_set: LabelSet, start: Start) -> list[str]:
         disable_numparse=True,
     )
     unreached = int((predictions == -1).sum())
+    unlabeled = ", ".join(names[k] for k in range(len(names)) if k not in label_set.labels)
     return [
         f"{label_set.id}: labels of {len(label_set):,} images propagated to {len(rest):,} others",
         *table.splitlines(),
         f"right*: {100 * (predictions == true)[rest].mean():.1f}% of the {len(rest):,} images,"
         f" {100 * is_right.mean():.1f}% of the {len(is_right):,} selected",
         *([f"images that no label reaches, counted as wrong: {unreached:,}"] if unreached else []),
+        *(
+            [f"classes without a labeled image, of which none gets the label: {unlabeled}"]
+            if unlabeled
+            else []
+        ),
     ]
 
 
@@ -180,6 +184,6 @@ def _draw(
         f" the true class is another, named below the image. {NOTE}."
     )
     try:
-        class_sheet([row(k) for k in range(len(names))], title, legend, path)
+        class_sheet([row(k) for k in sorted({*label_set.labels})], title, legend, path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}") from error

@@ -6,7 +6,7 @@ Zhou et al. 2003, "Learning with local and global consistency", on the graph of 
 (arXiv 1904.04717); class mass normalization after Zhu, Ghahramani and Lafferty 2003.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -70,8 +70,7 @@ def start_from(
             for all.
 
     Raises:
-        InputError: the label set has no image of a class, num_per_class is below 1, or no image
-            can be selected.
+        InputError: num_per_class is below 1, or no image can be selected.
     """
     check_interval("[1, inf)", num_per_class=num_per_class)
     labeled = np.array(label_set.indices, dtype=np.int64)
@@ -82,16 +81,6 @@ def start_from(
     if len(chosen) == 0:
         raise InputError(f"{label_set.id} leaves no image that label propagation could label")
     return Start(chosen, found.predictions[chosen], found.certainty[chosen], found)
-
-
-def check_covered(label_set: LabelSet, class_names: Sequence[str]) -> None:
-    """Raise InputError unless the label set has an image of every class."""
-    missing = [name for k, name in enumerate(class_names) if k not in label_set.labels]
-    if missing:
-        raise InputError(
-            f"label propagation needs a label of every class: {label_set.id} has none of"
-            f" {', '.join(missing)}"
-        )
 
 
 def nearest_neighbors(
@@ -228,7 +217,7 @@ def propagate(
     """Spread labels over a graph.
 
     F = (I - alpha S)^-1 Y with Y one-hot at the labeled images; columns are scaled to the class
-    prior, then rows to 1.
+    prior, then rows to 1. A class without a label has score 0 everywhere.
 
     Args:
         graph: S (N, N), of `neighbor_graph`.
@@ -236,12 +225,9 @@ def propagate(
         prior: share of each class (K,); None for equal shares.
 
     Raises:
-        InputError: a class has no label, or alpha is out of range.
+        InputError: alpha is out of range.
     """
     check_interval("[0, 1)", alpha=alpha)
-    missing = sorted({*range(num_classes)} - {*labels.tolist()})
-    if missing:
-        raise InputError(f"label propagation needs a label of every class, not of {missing}")
     start = np.zeros((graph.shape[0], num_classes))
     start[indices, labels] = 1
     return of_scores(normalize_mass(_spread(graph, start, alpha), prior))
@@ -253,13 +239,15 @@ def smooth(graph: sparse.csr_array, label_set: LabelSet, probs: NDArray[np.float
     F = (I - alpha S)^-1 Y as in `propagate`, with Y the class probabilities, classes in balance
     (`normalize_mass`), and the labels themselves where there are any. Where neighbors disagree the
     confident majority wins (the second step of Huang et al. 2020, "Combining label propagation and
-    simple models out-performs graph neural networks").
+    simple models out-performs graph neural networks"). A class without a label has score 0
+    everywhere: balancing would make something of the nothing that a network says of it.
 
     Args:
         graph: S (N, N), of `neighbor_graph`.
-        probs: of all images; every class has some (N, K).
+        probs: of all images (N, K).
     """
-    start = normalize_mass(probs)
+    is_covered = np.isin(np.arange(probs.shape[1]), label_set.labels)
+    start = normalize_mass(probs * is_covered)
     start[list(label_set.indices)] = np.eye(probs.shape[1])[list(label_set.labels)]
     return of_scores(normalize_mass(_spread(graph, start, SMOOTHING_ALPHA)))
 
@@ -283,7 +271,7 @@ def normalize_mass(
 
     Args:
         scores: not negative (N, K).
-        prior: share of each class (K,); None for equal shares.
+        prior: share of each class (K,); None for equal shares. Columns of zeros stay zeros.
 
     >>> normalize_mass(np.array([[0.8, 0.2], [0.8, 0.2], [0.4, 0.6]])).round(3)
     array([[0.667, 0.333],
@@ -291,7 +279,8 @@ def normalize_mass(
            [0.25 , 0.75 ]])
     """
     share = 1 / scores.shape[1] if prior is None else prior
-    return normalize_rows(scores * (share / scores.sum(axis=0)))
+    total = scores.sum(axis=0)
+    return normalize_rows(scores * (share / np.where(total > 0, total, 1)))
 
 
 def normalize_rows(scores: NDArray[np.float64]) -> NDArray[np.float64]:
