@@ -30,8 +30,9 @@ from boss.models import Network
 from boss.prototypes import cache as cache_files
 from boss.prototypes import manifold, patches, pretrained, simclr
 from boss.prototypes.cache import Features, locked
-from boss.prototypes.forms import FORMS, Form, parse
+from boss.prototypes.forms import FORMS, JOINED, Form, joined, parse
 from boss.prototypes.progress import StageProgress
+from boss.prototypes.propagation import side_by_side
 from boss.seeds import stream
 from boss.training import checkpoint
 from boss.units import duration, num_cores
@@ -63,7 +64,8 @@ def embed(
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    An encoder that comes with the package (results/reference/embeddings) is not trained again.
+    Names with + between stand side by side (`boss.prototypes.propagation.side_by_side`). An encoder
+    that comes with the package (results/reference/embeddings) is not trained again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
     device: they are always computed on the CPU.
@@ -82,8 +84,8 @@ def embed(
         InputError: as for `check`; the weights of torchvision are unavailable; the cache cannot be
             written.
     """
-    form = parse(spec)
     check(spec, dataset)
+    form = parse(spec)
     choices = {"train": dataset.train, "test": dataset.test}
     sets: dict[str, ImageSet] = {part: choose(part, choices, what="part") for part in parts}
     if cache is None:
@@ -127,10 +129,11 @@ def processor_seconds(
         Processor seconds, over all threads; None if they were not noted.
     """
     parts: dict[Path, float | None] = {}
-    for name in filter(None, (spec, encoder)):
+    every = {spec, *joined(spec)}
+    for name in filter(None, (*every, encoder)):
         form = parse(name)
         path = cache / _name(form, dataset, seed, dataset.train, device)
-        if name == spec:
+        if name in every:
             array = path.with_suffix(".npy")
             parts[array] = cache_files.cost_of(array)
         if form.name == "simclr":
@@ -151,6 +154,9 @@ def oracle(spec: str) -> str:
     Raises:
         InputError: the teacher's file is missing or no such file.
     """
+    names = joined(spec)
+    if len(names) > 1:
+        return "; ".join(dict.fromkeys(filter(None, map(oracle, names))))
     name, _, path = spec.partition(":")
     if name != "teacher":
         return ""
@@ -173,6 +179,10 @@ def check(spec: str, dataset: Dataset) -> None:
             it does not support the size or the channels of the images.
     """
     form = parse(spec)
+    if form.name == JOINED:
+        for name in joined(spec):
+            check(name, dataset)
+        return
     channels, size = dataset.train.images.shape[1:3]
     check_size(size)
     if form.name in ("simclr", "torchvision") and channels not in (1, 3):
@@ -214,6 +224,8 @@ def encoder(
 def spelled_out(spec: str, dataset: Dataset) -> str:
     """The name of an embedding with every default in it: "simclr" as "simclr:2000@wrn-7-1"."""
     form = parse(spec)
+    if form.name == JOINED:
+        return "+".join(spelled_out(name, dataset) for name in joined(spec))
     if form.name == "simclr":
         config = _simclr_config(form, dataset)
         return f"simclr:{config.num_steps}@{config.network}"
@@ -231,6 +243,8 @@ def encoder_network(spec: str, dataset: Dataset) -> str:
     """
     check(spec, dataset)
     form = parse(spec)
+    if form.name == JOINED:
+        raise InputError(f"{spec} is several embeddings: name the one whose encoder is meant")
     if form.name != "simclr":
         raise InputError(f"{spec} trains no encoder: choose {FORMS['simclr']}")
     return _simclr_config(form, dataset).network
@@ -257,6 +271,22 @@ def _compute(
             computed = _embed_patches(form, dataset, sets, seed, progress)
         elif form.name == "manifold":
             computed = _embed_manifold(form, dataset, sets, seed, progress)
+        elif form.name == JOINED:
+            wanted: list[Part] = [part for part in ("train", "test") if part in {"train", *sets}]
+            kinds = [
+                embed(
+                    name,
+                    dataset,
+                    parts=wanted,
+                    cache=cache,
+                    seed=seed,
+                    device=device,
+                    report=report,
+                )
+                for name in joined(str(form))
+            ]
+            spent = time.process_time()
+            computed = dict(zip(wanted, side_by_side(*kinds), strict=True))
         else:
             if form.name == "teacher":
                 teacher = load_teacher(Path(form.argument), dataset)
@@ -466,11 +496,19 @@ def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet, device: str
     elif form.name == "manifold":
         content |= _manifold_config(form, dataset)._asdict() | {"seed": seed}
         content["flip"] = dataset.flip
+    elif form.name == JOINED:
+        names = joined(str(form))
+        content["parts"] = [_name(parse(n), dataset, seed, images, device) for n in names]
+        return _file_name(form, content)
     else:
         content |= {"centroids": form.number, "seed": seed}
     kind = torch.device(device).type
     if kind != "cpu" and form.name not in ("kmeans-patches", "manifold"):
         content["device"] = kind
+    return _file_name(form, content)
+
+
+def _file_name(form: Form, content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True)
     return f"{form.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

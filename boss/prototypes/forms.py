@@ -16,6 +16,9 @@ FORMS = {
 }
 
 
+JOINED = "joined"  # the name of several, which are the argument
+
+
 class Form(NamedTuple):
     """The name of an embedding, its argument after the colon, or the default, and its network."""
 
@@ -29,20 +32,39 @@ class Form(NamedTuple):
         return int(self.argument) if self.argument else None
 
     def __str__(self) -> str:
+        if self.name == JOINED:
+            return self.argument
         colon, at = ":" * bool(self.argument), "@" * bool(self.network)
         return f"{self.name}{colon}{self.argument}{at}{self.network}"
 
 
+def joined(spec: str) -> list[str]:
+    """The names of the embeddings that stand side by side in one, or its own.
+
+    >>> joined("simclr:6000@fast-8-16+manifold"), joined("teacher:a+b.pt")
+    (['simclr:6000@fast-8-16', 'manifold'], ['teacher:a+b.pt'])
+    """
+    return [spec] if spec.startswith("teacher:") else spec.split("+")
+
+
 def parse(spec: str) -> Form:
-    """The form of a name, with its default argument.
+    """The form of a name, with its default argument; of several, side by side, `JOINED`.
 
     Raises:
         InputError: there is no such embedding, or its name is malformed.
     """
+    if len(joined(spec)) > 1:
+        names = [str(parse(name)) for name in joined(spec)]
+        if len({*names}) < len(names):
+            raise InputError(f"{spec} names an embedding twice")
+        return Form(JOINED, "+".join(names))
     rest, at, network = spec.partition("@") if spec.startswith("simclr") else (spec, "", "")
     name, colon, argument = rest.partition(":")
     if name not in FORMS:
-        raise InputError(f"unknown embedding {spec!r}: choose from {', '.join(FORMS.values())}")
+        choices = ", ".join(FORMS.values())
+        raise InputError(
+            f"unknown embedding {spec!r}: choose from {choices}; or several, with + between them"
+        )
     if at:
         models.check(network)
     if name in ("kmeans-patches", "simclr"):

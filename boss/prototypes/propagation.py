@@ -6,7 +6,7 @@ Zhou et al. 2003, "Learning with local and global consistency", on the graph of 
 (arXiv 1904.04717); class mass normalization after Zhu, Ghahramani and Lafferty 2003.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ POWER = 3.0  # of the cosine similarity: near neighbors count for more
 ALPHA = 0.99  # how far labels spread: the weight of the neighbors against the label itself
 SMOOTHING_ALPHA = 0.9  # the same where there is a prediction of every image
 TOLERANCE = 1e-6  # of the residual, relative
+STRONGEST = 256  # directions of each of several kinds of features
 TINY = 1e-10  # of the largest variance: below, a direction is rounding error
 PIECE = 500  # images whose similarities to all others are in memory at a time
 
@@ -119,11 +120,7 @@ def nearest_neighbors(
 
 
 def half_whitened(features: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Features whose strongest directions count for less in a cosine.
-
-    Centered, then every principal axis of standard deviation s is divided by sqrt(s): half the way
-    to whitening. Of features learned without labels a few directions hold most of the variance, and
-    whitening would raise noise to their level (docs/laptop.md compares).
+    """Features whose strongest directions count for less in a cosine: `half_whitening` of them.
 
     Args:
         features: (N, F).
@@ -137,33 +134,67 @@ def half_whitened(features: NDArray[np.floating]) -> NDArray[np.float32]:
            [1., 4.],
            [1., 4.]], dtype=float32)
     """
-    num, width = features.shape
-    mean = features.mean(axis=0, dtype=np.float64)
-    pieces = [slice(start, start + PIECE) for start in range(0, num, PIECE)]
-    covariance = np.zeros((width, width))
-    for piece in pieces:  # a copy of all in double precision would be larger than the embedding
-        centered = features[piece] - mean
-        covariance += centered.T @ centered
-    variances, axes = np.linalg.eigh(covariance / num)  # ascending
-    is_noise = variances <= TINY * variances[-1]
-    scale = np.where(is_noise, 0, np.where(is_noise, 1, variances) ** -0.25)
-    whitened = np.empty((num, width), dtype=np.float32)
-    for piece in pieces:
-        whitened[piece] = ((features[piece] - mean) @ axes) * scale
-    return whitened
+    return half_whitening(features)(features)
 
 
-def side_by_side(*features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features of the same images, each kind half whitened and of unit root mean square.
+def half_whitening(
+    features: NDArray[np.floating], num_directions: int | None = None
+) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
+    """Half the way to whitening, by the statistics of these features.
+
+    Centered, then every principal axis of standard deviation s is divided by sqrt(s). Of features
+    learned without labels a few directions hold most of the variance, and whitening would raise
+    noise to their level (docs/laptop.md compares).
 
     Args:
-        features: (N, F1), (N, F2), ...
+        features: (N, F).
+        num_directions: so many principal axes at most, those of the largest variance; None for all.
 
     Returns:
-        (N, F1 + F2 + ...)
+        A function of features (n, F).
     """
-    parts = [half_whitened(kind) for kind in features]
-    return np.hstack([part / np.sqrt(np.square(part).mean()) for part in parts])
+    num, width = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((width, width))
+    for start in range(0, num, PIECE):  # a copy of all in double precision would be larger
+        centered = features[start : start + PIECE] - mean
+        covariance += centered.T @ centered
+    variances, axes = np.linalg.eigh(covariance / num)  # ascending
+    if num_directions is not None:
+        variances, axes = variances[-num_directions:], axes[:, -num_directions:]
+    is_noise = variances <= TINY * variances[-1]
+    scale = np.where(is_noise, 0, np.where(is_noise, 1, variances) ** -0.25)
+
+    def transform(others: NDArray[np.floating]) -> NDArray[np.float32]:
+        whitened = np.empty((len(others), len(variances)), dtype=np.float32)
+        for start in range(0, len(others), PIECE):
+            piece = slice(start, start + PIECE)
+            whitened[piece] = ((others[piece] - mean) @ axes) * scale
+        return whitened
+
+    return transform
+
+
+def side_by_side(*kinds: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    """Several kinds of features of the same images as one.
+
+    Each is half whitened, along its `STRONGEST` directions, and then divided by the square root of
+    its mean squared length, so that all kinds weigh the same in a cosine.
+
+    Args:
+        kinds: each of them the features of the training images (N, F_i), by whose statistics this
+            is done, and perhaps of other images (n, F_i).
+
+    Returns:
+        For the training images, and then for the others: (N, at most STRONGEST for each kind).
+    """
+    made = []
+    for train, *others in kinds:
+        whiten = half_whitening(train, STRONGEST)
+        first = whiten(train)
+        length = np.sqrt(np.square(first).sum(axis=1, dtype=np.float64).mean())
+        made.append([part / np.float32(length) for part in (first, *map(whiten, others))])
+    return [np.hstack(parts) for parts in zip(*made, strict=True)]
 
 
 def purity(neighbors: Neighbors, labels: NDArray[np.int64]) -> float:

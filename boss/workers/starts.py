@@ -22,6 +22,7 @@ from boss.errors import InputError
 from boss.models import Network
 from boss.prototypes import embeddings
 from boss.prototypes.cache import Features
+from boss.prototypes.forms import joined
 from boss.prototypes.graphs import kept_neighbors
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
@@ -52,7 +53,7 @@ def check(run: Run, dataset: Dataset) -> None:
             leaves something to a default.
     """
     for spec in filter(None, (run.embedding, run.encoder)):
-        if spec.startswith("teacher:"):
+        if any(name.startswith("teacher:") for name in joined(spec)):
             raise InputError(
                 f"{spec} depends on a file, by which no run can be repeated: use a parent"
             )
@@ -97,19 +98,20 @@ def select_for(
         return features
 
     allowed = self_training.selectable(run, dataset, labels)
-    kept = [embed(run.embedding, cache)] if run.embedding else []
     if run.parent is None:
+        features = embed(run.embedding, cache)
         progress = StageProgress(run.embedding, report)
         progress.begin("nearest neighbors")
-        neighbors, neighbors_seconds = kept_neighbors(kept[0], cache, progress)
+        neighbors, neighbors_seconds = kept_neighbors(features, cache, progress)
         began = time.process_time()
         start = start_from(connect(neighbors), labels, dataset.num_classes, run.num_start, allowed)
         found, chosen, per_class = start.propagation, start.indices, run.num_start
     else:
+        others = [embed(run.embedding, cache)] if run.embedding else []
         began, neighbors_seconds, per_class = time.process_time(), 0.0, run.picks_per_class
         teacher = store.network(run.parent.id)
         features = embed(f"teacher:{teacher}", None)  # large, and read once
-        found = _of_parent(run, teacher, dataset, labels, features, kept, report)
+        found = _of_parent(run, teacher, dataset, labels, features, others, report)
         chosen = most_certain(found, per_class, allowed)
     predictions = found.predictions[chosen]
     reason = self_training.stop_reason(predictions, per_class, dataset.class_names)
@@ -134,7 +136,8 @@ def _of_parent(
     """
     progress = StageProgress(f"teacher:{path}", report)
     progress.begin("nearest neighbors")
-    together = half_whitened(side_by_side(features, *others) if others else features)
+    kinds = [[kind] for kind in (features, *others)]
+    together = half_whitened(side_by_side(*kinds)[0] if others else features)
     graph = connect(nearest_neighbors(together, progress=progress))
     if run.rank_by == "graph":
         return _propagated(graph, labels, dataset)
@@ -169,11 +172,12 @@ def processor_seconds(
     paid, ancestor = set(), run.parent
     while ancestor is not None:
         seed = ancestor.embedding_seed
-        paid |= {(ancestor.embedding, seed), (ancestor.encoder, seed)}
+        paid |= {(name, seed) for name in (*joined(ancestor.embedding), ancestor.encoder)}
         ancestor = ancestor.parent
-    spec, encoder = (
-        "" if (name, run.embedding_seed) in paid else name for name in (run.embedding, run.encoder)
-    )
+    names = [n for n in joined(run.embedding) if n and (n, run.embedding_seed) not in paid]
+    spec, encoder = "+".join(names), run.encoder
+    if (encoder, run.embedding_seed) in paid:
+        encoder = ""
     embedded = embeddings.processor_seconds(
         spec,
         dataset,

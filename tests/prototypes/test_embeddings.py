@@ -14,7 +14,7 @@ from boss import models
 from boss.augment import to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
-from boss.prototypes import embeddings, patches, progress
+from boss.prototypes import embeddings, patches, progress, propagation
 from boss.prototypes.embeddings import check, embed
 from boss.prototypes.probe import linear_probe
 from boss.seeds import stream
@@ -323,6 +323,36 @@ def test_a_part_that_is_missing_is_computed_as_if_both_were(small, few_patches, 
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
+def test_several_side_by_side(small, few_patches, tmp_path, monkeypatch):
+    """The plain loop: axes by the training images, all kinds of equal mean squared length."""
+    monkeypatch.setattr(propagation, "STRONGEST", 20)  # SPEC has 64 features, some without variance
+    names = [SPEC, "manifold:32x8"]
+    kinds = [embed(name, small, parts=("train", "test")) for name in names]
+    joined = embed("+".join(names), small, parts=("test", "train"), cache=tmp_path)
+    for part, found in zip((1, 0), joined, strict=True):
+        assert found.shape == (len(kinds[0][part]), 40) and found.dtype == np.float32
+        for position, kind in enumerate(kinds):
+            centered = kind[0] - kind[0].mean(axis=0, dtype=np.float64)
+            variances, axes = np.linalg.eigh(centered.T @ centered / len(centered))
+            used = [i for i in np.argsort(variances)[-20:] if variances[i] > 0]
+            scale = variances[used] ** -0.25
+            length = np.sqrt((((centered @ axes)[:, used] * scale) ** 2).sum(axis=1).mean())
+            mine = found[:, 20 * position : 20 * (position + 1)]
+            moved = (kind[part] - kind[0].mean(axis=0, dtype=np.float64)) @ axes[:, used]
+            expected = moved * scale / length
+            # Inner products: the signs of axes mean nothing.
+            np.testing.assert_allclose(mine @ mine.T, expected @ expected.T, atol=1e-4)
+    assert len(list(tmp_path.glob("joined-*.npy"))) == 2
+    forbid(monkeypatch, patches, "learn")
+    assert np.array_equal(embed("+".join(names), small, cache=tmp_path)[0], joined[1])
+    cost = embeddings.processor_seconds("+".join(names), small, tmp_path)
+    costs = [embeddings.processor_seconds(name, small, tmp_path) for name in names]
+    assert cost > sum(costs) > 0
+    assert embeddings.spelled_out(f"{SPEC}+manifold:32", small) == f"{SPEC}+manifold:32x32"
+    with pytest.raises(InputError, match="several embeddings: name the one whose encoder"):
+        embeddings.encoder_network(f"{SPEC}+simclr:3@wrn-7-1", small)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "no array", "other shape", "nan", "objects"])
 def test_a_damaged_file_is_computed_again(damage, small, few_patches, tmp_path):
     [fresh] = embed(SPEC, small, cache=tmp_path)
@@ -416,6 +446,9 @@ def test_progress_is_told(small, few_patches, monkeypatch):
     ("simclr@", "unknown network ''"),
     ("simclr:5@resnet", "unknown network 'resnet'"),
     ("simclrs", "unknown embedding 'simclrs'"),
+    ("kmeans-patches+none", "unknown embedding 'none'"),
+    ("kmeans-patches+", "unknown embedding ''"),
+    ("kmeans-patches+kmeans-patches:400", "names an embedding twice"),
     ("teacher", "must read teacher:FILE"),
     ("teacher:", "must read teacher:FILE"),
     ("teacher:no/such.pt", "there is no network file no/such.pt"),

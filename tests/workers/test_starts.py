@@ -167,7 +167,8 @@ def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, embedding
     features = features.numpy()
     if embedding:
         both = [half_whitened(kind) for kind in (features, *embeddings.embed(SPEC, digits))]
-        features = np.hstack([kind / np.sqrt((kind**2).mean()) for kind in both])
+        lengths = [np.sqrt((kind**2).sum(axis=1).mean()) for kind in both]
+        features = np.hstack([kind / length for kind, length in zip(both, lengths, strict=True)])
     graph = neighbor_graph(half_whitened(features))
     balanced = probs / probs.sum(axis=0)
     balanced /= balanced.sum(axis=1, keepdims=True)
@@ -315,6 +316,7 @@ def test_settings_that_have_no_effect_or_lack_another(changes, message):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"embedding": "resnet"}, "unknown embedding 'resnet'"),
     ({"embedding": "teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
+    ({"embedding": f"{SPEC}+teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
     ({"encoder": SPEC}, "kmeans-patches:16 trains no encoder"),
     ({"embedding": "kmeans-patches"}, "write kmeans-patches:400 in place of kmeans-patches, so"),
     ({"embedding": "manifold:99"}, "write manifold:99x64 in place of manifold:99"),
