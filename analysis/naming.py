@@ -313,15 +313,19 @@ def ancestry(
 def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
     """The method of a row of settings, and the selected images that it was given.
 
-    Where one encoder serves throughout, only the first name of a chain has it.
+    Where one encoder, or one embedding, serves throughout, only the first name of a chain has it.
     """
     name = str(row["method"])
-    encoder, other = row["encoder"], "" if parent is None else parent["encoder"]
-    if encoder != other:
-        name += f" from {short_embedding(row, 'encoder') or 'random weights'}"
+    encoder, embedding = row["encoder"], row["embedding"]
+    if encoder != ("" if parent is None else parent["encoder"]):
+        name += f" from {short_embedding(row, encoder) or 'random weights'}"
     if row["start"] == "propagation":
-        by = short_embedding(row, "embedding")
-        name += f" +{row['num_start']} by {'propagation' if row['embedding'] == encoder else by}"
+        name += f" +{row['num_start']} by "
+        if encoder and encoder in embedding.split("+"):
+            others = [other for other in embedding.split("+") if other != encoder]
+            name += " with ".join(filter(None, ["propagation", "+".join(others)]))
+        else:
+            name += short_embedding(row, embedding)
     if row["embedding_seed"] and parent is None:
         name += f" (embedding {row['embedding_seed']})"
     if row["round"] == 0:
@@ -329,15 +333,14 @@ def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
     parts = [name, f"+{row['picks_per_class']}"]
     parts += ["true labels"] * (row["pick_labels"] == "true")
     parts.append(RANKED[row["rank_by"]])
-    if row["rank_by"] in BY_GRAPH and row["embedding"] != encoder:
-        embedding = short_embedding(row, "embedding")
-        parts.append(f"with {embedding}" if embedding else "without the encoder's features")
+    if row["rank_by"] in BY_GRAPH and embedding != ("" if parent is None else parent["embedding"]):
+        parts.append(f"with {short_embedding(row, embedding)}" if embedding else "by itself")
     return " ".join(filter(None, parts))
 
 
-def short_embedding(row: "pd.Series[Any]", name: str) -> str:
-    """An embedding of a row of settings, without the network if it is the run's own."""
-    return str(row[name]).removesuffix(f"@{row['network']}")
+def short_embedding(row: "pd.Series[Any]", embedding: str) -> str:
+    """An embedding, without the network of its encoder if it is that of the row of settings."""
+    return embedding.replace(f"@{row['network']}", "")
 
 
 def differences(block: pd.DataFrame) -> list[str]:

@@ -24,6 +24,7 @@ from typing import Any
 from boss.study import Run, Study
 from boss.study.designs import (
     LAPTOP,
+    LAPTOP_ENCODER,
     LAPTOP_FIRST,
     LAPTOP_LAST,
     LAPTOP_ROUND,
@@ -41,6 +42,9 @@ FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
     {"learning_rate": 0.05},
     {"options": {"smoothing": 0.2}},
     {"encoder": ""},
+    {"embedding": LAPTOP_ENCODER},
+    {"embedding": f"{LAPTOP_ENCODER}+kmeans-patches:400"},
+    {"embedding": f"{LAPTOP_ENCODER}+manifold:2048x256+kmeans-patches:400"},
     {"embedding": "manifold:2048x256"},
     {"start": "labels", "embedding": "", "num_start": 0},
     FIXMATCH,
@@ -48,6 +52,7 @@ FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
 )
 ROUNDS: tuple[dict[str, Any], ...] = (
     {"embedding": ""},
+    {"embedding": LAPTOP_ENCODER},
     {"picks_per_class": 1000},
     {"embedding": "", "rank_by": "last"},
     {"rank_by": "graph"},

@@ -92,13 +92,13 @@ each selecting anew; ?: the run that selected is not in the store."""
 
 READING_GRAPH = """\
 "+100 by propagation": before training, the labels of the label set were propagated over the graph
-of nearest neighbors in an embedding that was made without labels (that of the encoder, if no other
-is named), and the 100 most certain images of each class joined the labeled ones with these
+of nearest neighbors in an embedding that was made without labels (that of the encoder; "with": and
+another), and the 100 most certain images of each class joined the labeled ones with these
 pseudo-labels. "by graph": a round of self-training selected its images in this way, in the features
-of the last network and, beside them, of the encoder; "by graph and confidence": by the product of
-that and the network's confidence; "smoothed": by the network's class probabilities of all images,
-averaged over that graph. "from simclr:6000": the network starts from the weights of that encoder,
-also in the rounds that follow."""
+of the last network and, beside them, that embedding ("by itself": alone); "by graph and
+confidence": by the product of that and the network's confidence; "smoothed": by the network's class
+probabilities of all images, averaged over that graph. "from simclr:6000": the network starts from
+the weights of that encoder, also in the rounds that follow."""
 
 
 READING_ORACLES = """\

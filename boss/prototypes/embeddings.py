@@ -37,6 +37,7 @@ from boss.seeds import stream
 from boss.training import checkpoint
 from boss.units import duration, num_cores
 
+WEIGHT_OF_OTHERS = 0.5  # of embeddings beside the first one
 FORMAT = 1  # of the cache: increase it whenever the values of an embedding change
 
 Part = Literal["train", "test"]
@@ -64,8 +65,9 @@ def embed(
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    Names with + between stand side by side (`boss.prototypes.propagation.side_by_side`). An encoder
-    that comes with the package (results/reference/embeddings) is not trained again.
+    Names with + between stand side by side (`boss.prototypes.propagation.side_by_side`), each
+    beside the first with half its weight. An encoder that comes with the package
+    (results/reference/embeddings) is not trained again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
     device: they are always computed on the CPU.
@@ -286,7 +288,8 @@ def _compute(
                 for name in joined(str(form))
             ]
             spent = time.process_time()
-            computed = dict(zip(wanted, side_by_side(*kinds), strict=True))
+            weights = [1.0] + [WEIGHT_OF_OTHERS] * (len(kinds) - 1)
+            computed = dict(zip(wanted, side_by_side(kinds, weights), strict=True))
         else:
             if form.name == "teacher":
                 teacher = load_teacher(Path(form.argument), dataset)

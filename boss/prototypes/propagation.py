@@ -175,25 +175,28 @@ def half_whitening(
     return transform
 
 
-def side_by_side(*kinds: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+def side_by_side(
+    kinds: Sequence[Sequence[NDArray[np.float32]]], weights: Sequence[float]
+) -> list[NDArray[np.float32]]:
     """Several kinds of features of the same images as one.
 
-    Each is half whitened, along its `STRONGEST` directions, and then divided by the square root of
-    its mean squared length, so that all kinds weigh the same in a cosine.
+    Each is half whitened, along its `STRONGEST` directions, and scaled to a mean squared length of
+    its weight, which is what it counts for in a cosine.
 
     Args:
         kinds: each of them the features of the training images (N, F_i), by whose statistics this
             is done, and perhaps of other images (n, F_i).
+        weights: of the kinds, positive.
 
     Returns:
         For the training images, and then for the others: (N, at most STRONGEST for each kind).
     """
     made = []
-    for train, *others in kinds:
+    for (train, *others), weight in zip(kinds, weights, strict=True):
         whiten = half_whitening(train, STRONGEST)
         first = whiten(train)
-        length = np.sqrt(np.square(first).sum(axis=1, dtype=np.float64).mean())
-        made.append([part / np.float32(length) for part in (first, *map(whiten, others))])
+        scale = np.sqrt(weight / np.square(first).sum(axis=1, dtype=np.float64).mean())
+        made.append([part * np.float32(scale) for part in (first, *map(whiten, others))])
     return [np.hstack(parts) for parts in zip(*made, strict=True)]
 
 

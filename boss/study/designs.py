@@ -270,9 +270,11 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 
 # The recipe for ten labels on a laptop, as `tune_cifar10_laptop` tunes it. Short supervised
 # trainings come first, from the weights of a SimCLR encoder: on the images that label propagation
-# over its features is most certain of, then in rounds on what the network before says of all
-# images, smoothed. FixMatch from their labels closes it. The rest has FixMatch's defaults.
+# over its features, and beside them those of the sparse manifold transform, is most certain of;
+# then in rounds on what the network before says of all images, smoothed. FixMatch from their labels
+# closes it. The rest has FixMatch's defaults.
 LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
+LAPTOP_EMBEDDING = f"{LAPTOP_ENCODER}+manifold:2048x256"
 
 
 LAPTOP_FIRST: dict[str, Any] = {
@@ -284,7 +286,7 @@ LAPTOP_FIRST: dict[str, Any] = {
     "num_evaluations": 1,
     "teacher_decay": 0.95,  # of 0.99 a fifth of the average would still be the first weights
     "start": "propagation",
-    "embedding": LAPTOP_ENCODER,
+    "embedding": LAPTOP_EMBEDDING,
     "num_start": 3000,
     "encoder": LAPTOP_ENCODER,
 }
@@ -326,12 +328,22 @@ def laptop_run(
     fields = dict(recipe) | dict(changes)
     if budget == "smoke":
         small = {
-            name: SMOKE_ENCODER if str(fields[name]).startswith("simclr") else "kmeans-patches:16"
-            for name in ("embedding", "encoder")
-            if fields.get(name)
+            name: _small(fields[name]) for name in ("embedding", "encoder") if fields.get(name)
         }
         fields = fields | LAPTOP_SMOKE | small
     return Run(**(fields | place))
+
+
+def _small(embedding: str) -> str:
+    """An embedding of the same kind that takes seconds.
+
+    >>> _small("simclr:6000@fast-32-128-256+manifold:2048x256")
+    'simclr:2@fast-8-16+kmeans-patches:16'
+    """
+    names = embedding.split("+")
+    return "+".join(
+        SMOKE_ENCODER if name.startswith("simclr") else "kmeans-patches:16" for name in names
+    )
 
 
 LAPTOP_ROUNDS = 2  # between the first training and the last

@@ -137,8 +137,8 @@ def _of_parent(
     progress = StageProgress(f"teacher:{path}", report)
     progress.begin("nearest neighbors")
     kinds = [[kind] for kind in (features, *others)]
-    together = half_whitened(side_by_side(*kinds)[0] if others else features)
-    graph = connect(nearest_neighbors(together, progress=progress))
+    together = side_by_side(kinds, [1.0] * len(kinds))[0] if others else features
+    graph = connect(nearest_neighbors(half_whitened(together), progress=progress))
     if run.rank_by == "graph":
         return _propagated(graph, labels, dataset)
     teacher = embeddings.load_teacher(path, dataset)

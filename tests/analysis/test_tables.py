@@ -166,28 +166,32 @@ def test_label_sets_are_in_natural_order(tmp_path: Path) -> None:
 def test_a_chain_names_its_encoder_once(tmp_path: Path) -> None:
     """What serves throughout is said at first, what differs from it where it does."""
     encoder = "simclr:9@wrn-10-1"
-    shared = {"encoder": encoder, "embedding": encoder}
+    shared = {"encoder": encoder, "embedding": f"{encoder}+manifold:9x9"}
     first = make_run("supervised", start="propagation", num_start=30, unlabeled_ratio=0, **shared)
     by_patches = make_run(start="propagation", num_start=30, embedding="kmeans-patches:9")
+    alone = make_run(start="propagation", num_start=30, embedding=encoder, encoder=encoder)
     second = child_of(first, 30, rank_by="smoothed", **shared)
     rounds = [
         second,
         child_of(second, 30, rank_by="smoothed", **shared),
         child_of(first, 30, rank_by="graph", encoder=encoder),
-        child_of(first, 30, rank_by="both", encoder=encoder, embedding="manifold:9x9"),
-        child_of(by_patches, 30, rank_by="both"),
+        child_of(first, 30, rank_by="both", encoder=encoder, embedding=encoder),
+        child_of(first, 30, rank_by="last"),
+        child_of(by_patches, 30, rank_by="both", embedding="kmeans-patches:9"),
     ]
-    write_store(tmp_path, [first, by_patches, *rounds])
+    write_store(tmp_path, [first, by_patches, alone, *rounds])
     runs = load.load(tmp_path, "synthetic").runs.set_index("run_id")
-    start = "supervised from simclr:9 +30 by propagation"
+    start = "supervised from simclr:9 +30 by propagation with manifold:9x9"
     patches = "fixmatch +30 by kmeans-patches:9"
-    assert [runs.loc[run.id, "variant"] for run in (first, by_patches, *rounds)] == [
+    assert [runs.loc[run.id, "variant"] for run in (first, by_patches, alone, *rounds)] == [
         start,
         patches,
+        "fixmatch from simclr:9 +30 by propagation",
         f"{start} -> fixmatch +30 smoothed",
         f"{start} -> fixmatch +30 smoothed x2",
-        f"{start} -> fixmatch +30 by graph without the encoder's features",
-        f"{start} -> fixmatch +30 by graph and confidence with manifold:9x9",
+        f"{start} -> fixmatch +30 by graph by itself",
+        f"{start} -> fixmatch +30 by graph and confidence with simclr:9",
+        f"{start} -> fixmatch from random weights +30",
         f"{patches} -> fixmatch +30 by graph and confidence",
     ]
 
