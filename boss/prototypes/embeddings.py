@@ -32,12 +32,15 @@ from boss.prototypes import manifold, patches, pretrained, simclr
 from boss.prototypes.cache import Features, locked
 from boss.prototypes.forms import FORMS, JOINED, Form, joined, parse
 from boss.prototypes.progress import StageProgress
-from boss.prototypes.propagation import side_by_side
+from boss.prototypes.propagation import half_whitening, side_by_side
 from boss.seeds import stream
 from boss.training import checkpoint
 from boss.units import duration, num_cores
 
-WEIGHT_OF_OTHERS = 0.5  # of embeddings beside the first one
+# Of embeddings side by side:
+STRONGEST = 256  # directions of each that are kept
+WEIGHT_OF_OTHERS = 0.5  # of each beside the first one
+
 FORMAT = 1  # of the cache: increase it whenever the values of an embedding change
 
 Part = Literal["train", "test"]
@@ -65,9 +68,9 @@ def embed(
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    Names with + between stand side by side (`boss.prototypes.propagation.side_by_side`), each
-    beside the first with half its weight. An encoder that comes with the package
-    (results/reference/embeddings) is not trained again.
+    Names with + between stand side by side, each half whitened, the first with twice the weight of
+    each other. An encoder that comes with the package (results/reference/embeddings) is not trained
+    again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
     device: they are always computed on the CPU.
@@ -288,8 +291,7 @@ def _compute(
                 for name in joined(str(form))
             ]
             spent = time.process_time()
-            weights = [1.0] + [WEIGHT_OF_OTHERS] * (len(kinds) - 1)
-            computed = dict(zip(wanted, side_by_side(kinds, weights), strict=True))
+            computed = dict(zip(wanted, _join(kinds), strict=True))
         else:
             if form.name == "teacher":
                 teacher = load_teacher(Path(form.argument), dataset)
@@ -366,6 +368,19 @@ def _encode_parts(
     train = computed.pop("train")
     scale(train, *computed.values())
     return {"train": train} | computed
+
+
+def _join(kinds: Sequence[Sequence[Features]]) -> list[Features]:
+    """Embeddings side by side, for each part: half whitened along their strongest directions.
+
+    Args:
+        kinds: of each embedding the features of the training images, then of the other parts.
+    """
+    whitened = []
+    for parts in kinds:
+        whiten = half_whitening(parts[0], STRONGEST)
+        whitened.append([whiten(part) for part in parts])
+    return side_by_side(whitened, [1.0] + [WEIGHT_OF_OTHERS] * (len(kinds) - 1))
 
 
 def _manifold_config(form: Form, dataset: Dataset) -> manifold.Config:

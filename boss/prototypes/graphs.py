@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from boss.prototypes.cache import Features, cost_of, locked, write_cost
+from boss.prototypes.forms import joined
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
     NUM_NEIGHBORS,
@@ -23,13 +24,25 @@ from boss.results.write import write_atomically
 FORMAT = 2  # of the files: increase it whenever the neighbors of the same features change
 
 
-def kept_neighbors(
-    features: Features, cache: Path, progress: StageProgress
-) -> tuple[Neighbors, float | None]:
-    """`nearest_neighbors` of `half_whitened` features, read from the cache if they are there.
+def comparable(features: Features, spec: str) -> Features:
+    """What cosines are taken of: half whitened features (N, F).
+
+    Those of several embeddings side by side are that already, and once more would be too much
+    (docs/laptop.md).
 
     Args:
-        features: (N, F).
+        spec: the name of their embedding.
+    """
+    return features if len(joined(spec)) > 1 else half_whitened(features)
+
+
+def kept_neighbors(
+    features: Features, spec: str, cache: Path, progress: StageProgress
+) -> tuple[Neighbors, float | None]:
+    """`nearest_neighbors` of `comparable` features, read from the cache if they are there.
+
+    Args:
+        features: (N, F); spec: the name of their embedding.
         cache: folder.
 
     Returns:
@@ -37,13 +50,14 @@ def kept_neighbors(
     """
     key = hashlib.sha256(f"{FORMAT} {NUM_NEIGHBORS} {features.shape}".encode())
     key.update(features.tobytes())
+    key.update(b"joined" * (len(joined(spec)) > 1))
     path = cache / f"neighbors-{key.hexdigest()[:16]}.npz"
     with locked(path.with_suffix(".lock"), progress.title, progress.report):
         kept = _read(path, len(features))
         if kept is not None:
             return kept, cost_of(path)
         began = time.process_time()
-        found = nearest_neighbors(half_whitened(features), progress=progress)
+        found = nearest_neighbors(comparable(features, spec), progress=progress)
         processor_seconds = time.process_time() - began
 
         def save(temporary: Path) -> None:

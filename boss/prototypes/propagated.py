@@ -92,7 +92,9 @@ def preview(request: Request, report: Callable[[str], None]) -> list[str]:
     began = time.monotonic()
     progress = StageProgress("label propagation", report)
     progress.begin("nearest neighbors")
-    neighbors, _ = kept_neighbors(features, embeddings.cache_of(request.results), progress)
+    neighbors, _ = kept_neighbors(
+        features, request.embedding, embeddings.cache_of(request.results), progress
+    )
     graph = propagation.connect(neighbors)
     pure = propagation.purity(neighbors, dataset.train.labels.numpy())
     lines.append(

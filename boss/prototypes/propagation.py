@@ -24,7 +24,6 @@ POWER = 3.0  # of the cosine similarity: near neighbors count for more
 ALPHA = 0.99  # how far labels spread: the weight of the neighbors against the label itself
 SMOOTHING_ALPHA = 0.9  # the same where there is a prediction of every image
 TOLERANCE = 1e-6  # of the residual, relative
-STRONGEST = 256  # directions of each of several kinds of features
 TINY = 1e-10  # of the largest variance: below, a direction is rounding error
 PIECE = 500  # images whose similarities to all others are in memory at a time
 
@@ -180,23 +179,20 @@ def side_by_side(
 ) -> list[NDArray[np.float32]]:
     """Several kinds of features of the same images as one.
 
-    Each is half whitened, along its `STRONGEST` directions, and scaled to a mean squared length of
-    its weight, which is what it counts for in a cosine.
+    Each is scaled to a mean squared length of its weight, which is what it counts for in a cosine.
 
     Args:
-        kinds: each of them the features of the training images (N, F_i), by whose statistics this
-            is done, and perhaps of other images (n, F_i).
+        kinds: each of them the features of the training images (N, F_i), by whose lengths this is
+            done, and perhaps of other images (n, F_i).
         weights: of the kinds, positive.
 
     Returns:
-        For the training images, and then for the others: (N, at most STRONGEST for each kind).
+        For the training images, and then for the others: (N, sum of F_i).
     """
     made = []
-    for (train, *others), weight in zip(kinds, weights, strict=True):
-        whiten = half_whitening(train, STRONGEST)
-        first = whiten(train)
-        scale = np.sqrt(weight / np.square(first).sum(axis=1, dtype=np.float64).mean())
-        made.append([part * np.float32(scale) for part in (first, *map(whiten, others))])
+    for parts, weight in zip(kinds, weights, strict=True):
+        length = np.square(parts[0]).sum(axis=1, dtype=np.float64).mean()
+        made.append([part * np.float32(np.sqrt(weight / length)) for part in parts])
     return [np.hstack(parts) for parts in zip(*made, strict=True)]
 
 

@@ -23,7 +23,7 @@ from boss.models import Network
 from boss.prototypes import embeddings
 from boss.prototypes.cache import Features
 from boss.prototypes.forms import joined
-from boss.prototypes.graphs import kept_neighbors
+from boss.prototypes.graphs import comparable, kept_neighbors
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
     Propagation,
@@ -102,7 +102,7 @@ def select_for(
         features = embed(run.embedding, cache)
         progress = StageProgress(run.embedding, report)
         progress.begin("nearest neighbors")
-        neighbors, neighbors_seconds = kept_neighbors(features, cache, progress)
+        neighbors, neighbors_seconds = kept_neighbors(features, run.embedding, cache, progress)
         began = time.process_time()
         start = start_from(connect(neighbors), labels, dataset.num_classes, run.num_start, allowed)
         found, chosen, per_class = start.propagation, start.indices, run.num_start
@@ -136,9 +136,9 @@ def _of_parent(
     """
     progress = StageProgress(f"teacher:{path}", report)
     progress.begin("nearest neighbors")
-    kinds = [[kind] for kind in (features, *others)]
-    together = side_by_side(kinds, [1.0] * len(kinds))[0] if others else features
-    graph = connect(nearest_neighbors(half_whitened(together), progress=progress))
+    kinds = [half_whitened(features), *(comparable(other, run.embedding) for other in others)]
+    [together] = side_by_side([[kind] for kind in kinds], [1.0] * len(kinds))
+    graph = connect(nearest_neighbors(together, progress=progress))
     if run.rank_by == "graph":
         return _propagated(graph, labels, dataset)
     teacher = embeddings.load_teacher(path, dataset)

@@ -14,7 +14,7 @@ from boss import models
 from boss.augment import to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
-from boss.prototypes import embeddings, patches, progress, propagation
+from boss.prototypes import embeddings, patches, progress
 from boss.prototypes.embeddings import check, embed
 from boss.prototypes.probe import linear_probe
 from boss.seeds import stream
@@ -325,7 +325,7 @@ def test_a_part_that_is_missing_is_computed_as_if_both_were(small, few_patches, 
 
 def test_several_side_by_side(small, few_patches, tmp_path, monkeypatch):
     """The plain loop: axes by the training images; the second has half the mean squared length."""
-    monkeypatch.setattr(propagation, "STRONGEST", 20)  # SPEC has 64 features, some without variance
+    monkeypatch.setattr(embeddings, "STRONGEST", 20)  # SPEC has 64 features, some without variance
     names = [SPEC, "manifold:32x8"]
     kinds = [embed(name, small, parts=("train", "test")) for name in names]
     joined = embed("+".join(names), small, parts=("test", "train"), cache=tmp_path)

@@ -66,19 +66,22 @@ def expected_selection(found, prototypes, per_class, left_out=()):
     return chosen
 
 
-def test_the_most_certain_images_join_the_label_set(place, digits):
-    train_run(STARTED, place)
+@pytest.mark.parametrize("embedding", [SPEC, f"{SPEC}+manifold:32x8"])
+def test_the_most_certain_images_join_the_label_set(embedding, place, digits):
+    run = dataclasses.replace(STARTED, embedding=embedding)
+    train_run(run, place)
     store = Store(place.results, "s")
-    row = store.read("runs", [STARTED.id]).iloc[0]
-    labeled = store.read("labeled_images", [STARTED.id])
+    row = store.read("runs", [run.id]).iloc[0]
+    labeled = store.read("labeled_images", [run.id])
     prototypes = resolve(RUN.label_set, digits)
-    [features] = embeddings.embed(SPEC, digits)
+    [features] = embeddings.embed(embedding, digits)
+    features = features if "+" in embedding else half_whitened(features)
     indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
-    found = propagate(neighbor_graph(half_whitened(features)), indices, classes, 10)
+    found = propagate(neighbor_graph(features), indices, classes, 10)
     expected = expected_selection(found, prototypes, 40)
     assert row["labels"].tolist() == [*prototypes.indices, *expected]
     assert row["label_classes"].tolist() == [*prototypes.labels, *found.predictions[expected]]
-    assert (row["start"], row["embedding"], row["num_start"]) == ("propagation", SPEC, 40)
+    assert (row["start"], row["embedding"], row["num_start"]) == ("propagation", embedding, 40)
     assert (row["num_picks"], row["round"], row["pick_labels"]) == (400, 0, "pseudo")
     picks = labeled[labeled["is_pick"]]
     assert picks["doubt"].to_numpy() == pytest.approx(1 - found.certainty[expected])
@@ -149,7 +152,7 @@ def test_hidden_labels_have_no_effect(digits, tmp_path, monkeypatch):
         assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("embedding", ["", SPEC])
+@pytest.mark.parametrize("embedding", ["", SPEC, f"{SPEC}+manifold:32x8"])
 @pytest.mark.parametrize("rank_by", ["graph", "both", "smoothed"])
 def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, embedding, place, digits):
     """The plain loop."""
@@ -164,12 +167,13 @@ def test_a_round_ranked_by_the_graph_of_the_teachers_features(rank_by, embedding
     with torch.no_grad():
         features = teacher.features(to_float(digits.train.images))
         probs = teacher.classify(features).double().softmax(dim=1).numpy()
-    features = features.numpy()
+    features = half_whitened(features.numpy())
     if embedding:
-        both = [half_whitened(kind) for kind in (features, *embeddings.embed(SPEC, digits))]
+        [other] = embeddings.embed(embedding, digits)
+        both = features, other if "+" in embedding else half_whitened(other)
         lengths = [np.sqrt((kind**2).sum(axis=1).mean()) for kind in both]
         features = np.hstack([kind / length for kind, length in zip(both, lengths, strict=True)])
-    graph = neighbor_graph(half_whitened(features))
+    graph = neighbor_graph(features)
     balanced = probs / probs.sum(axis=0)
     balanced /= balanced.sum(axis=1, keepdims=True)
     if rank_by == "smoothed":
