@@ -303,11 +303,7 @@ def ancestry(
         return ()
     if is_missing(row["parent_group"]):
         return ("?" if row["round"] == 1 else f"? of round {row['round'] - 1}",)
-    parent = settings.loc[row["parent_group"]]
-    texts = [(setting_text(c, parent[c]), setting_text(c, row[c])) for c in PLACE]
-    other = [theirs for theirs, ours in texts if theirs != ours]
-    chain = chains[row["parent_group"]]
-    return (*chain[:-1], f"{chain[-1]} ({', '.join(other)})") if other else chain
+    return chains[row["parent_group"]]
 
 
 def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
@@ -324,10 +320,13 @@ def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
         if encoder and encoder in embedding.split("+"):
             others = [other for other in embedding.split("+") if other != encoder]
             name += " with ".join(filter(None, ["propagation", "+".join(others)]))
+            if embedding.split("+")[0] != encoder:
+                name += " first"
         else:
             name += short_embedding(row, embedding)
-    if row["embedding_seed"] and parent is None:
-        name += f" (embedding {row['embedding_seed']})"
+    seed = row["embedding_seed"]
+    if seed != (0 if parent is None else parent["embedding_seed"]):
+        name += f" (embedding {seed})"
     if row["round"] == 0:
         return name
     parts = [name, f"+{row['picks_per_class']}"]
@@ -335,12 +334,16 @@ def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
     parts.append(RANKED[row["rank_by"]])
     if row["rank_by"] in BY_GRAPH and embedding != ("" if parent is None else parent["embedding"]):
         parts.append(f"with {short_embedding(row, embedding)}" if embedding else "by itself")
+    if parent is not None:
+        moved = [setting_text(c, row[c]) for c in PLACE if str(row[c]) != str(parent[c])]
+        parts.append(f"({', '.join(moved)})" if moved else "")
     return " ".join(filter(None, parts))
 
 
 def short_embedding(row: "pd.Series[Any]", embedding: str) -> str:
     """An embedding, without the network of its encoder if it is that of the row of settings."""
-    return embedding.replace(f"@{row['network']}", "")
+    names = embedding.split("+")
+    return "+".join(name.removesuffix(f"@{row['network']}") for name in names)
 
 
 def differences(block: pd.DataFrame) -> list[str]:

@@ -1,13 +1,14 @@
 """CIFAR-10 from ten labels on a laptop: what two CPU cores can do.
 
 The recipe that `tune_cifar10_laptop` chose (docs/laptop.md): an encoder without labels, label
-propagation over its features, short supervised rounds on smoothed predictions, FixMatch. On three
-hand-picked label sets, the class centroids of the embedding kmeans-patches and two random sets, 2
-repeats each. Its first training shows what label propagation alone is worth. Beside it, from the
-same label sets: FixMatch alone, as long as all trainings of the recipe together, with the recipe's
-optimizer; and supervised training on the ten images from the encoder's weights. On one label set
-FixMatch alone takes as long as recipe and encoder together. The same network on all labels, for as
-many images as the last training passes through the network, shows what is left.
+propagation over its features and the sparse manifold transform's, short supervised rounds on
+smoothed predictions, FixMatch. On three hand-picked label sets, the class centroids of the
+embedding kmeans-patches and two random sets, 2 repeats each. Its first training shows what label
+propagation alone is worth. Beside it, from the same label sets: FixMatch alone, as long as all
+trainings of the recipe together, with the recipe's optimizer; and supervised training on the ten
+images from the encoder's weights. On one label set FixMatch alone takes as long as recipe and
+encoder together. The same network on all labels, for as many images as the last training passes
+through the network, shows what is left.
 
 Published, with WRN-28-2 and days on a GPU: 61% on average from one label per class (Table 1 of
 Empirical Perspectives), 95% (BOSS).
@@ -29,7 +30,7 @@ LABEL_SETS = (
     *("fixmatch:2@10", "fixmatch:3@10"),
 )
 PLAIN = LAPTOP | {"dataset": "cifar10", "algorithm": "fixmatch"}
-SHORT = {"num_images": 64 * 900}  # as all trainings of the recipe
+SHORT = {"num_images": 64 * 800}  # as all trainings of the recipe
 LONG = {"num_images": 64 * 8000, "num_evaluations": 32}  # as these and the encoder
 FULL = {"algorithm": "supervised", "unlabeled_ratio": 0, "num_images": LAPTOP_FULL}
 ALONE = {"start": "labels", "embedding": "", "num_start": 0}

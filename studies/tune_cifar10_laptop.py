@@ -24,6 +24,7 @@ from typing import Any
 from boss.study import Run, Study
 from boss.study.designs import (
     LAPTOP,
+    LAPTOP_DIRECT,
     LAPTOP_ENCODER,
     LAPTOP_FIRST,
     LAPTOP_LAST,
@@ -33,7 +34,6 @@ from boss.study.designs import (
 )
 
 LABEL_SETS = ("boss:3", "boss:0", "boss:1", "select:cifar10-kmeans-patches-class-centroid")
-FIXMATCH = {"algorithm": "fixmatch", "unlabeled_ratio": 7, "num_images": LAPTOP["num_images"]}
 FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
     {"num_start": 1000},
     {"num_images": 64 * 600},
@@ -47,9 +47,8 @@ FIRSTS: tuple[dict[str, Any], ...] = (  # beside the recipe's
     {"embedding": f"{LAPTOP_ENCODER}+manifold:2048x256+kmeans-patches:400"},
     {"embedding": "manifold:2048x256"},
     {"start": "labels", "embedding": "", "num_start": 0},
-    FIXMATCH,
-    FIXMATCH | {"num_start": 100},
 )
+DIRECTS: tuple[dict[str, Any], ...] = ({}, {"num_start": 100})  # FixMatch at once
 ROUNDS: tuple[dict[str, Any], ...] = (
     {"embedding": ""},
     {"embedding": LAPTOP_ENCODER},
@@ -81,6 +80,7 @@ def runs(budget: str) -> list[Run]:
         first, before, last = chain[0], chain[-2], chain[-1]
         listed += chain
         listed += [laptop_run(budget, LAPTOP_FIRST, changes, **place) for changes in FIRSTS]
+        listed += [laptop_run(budget, LAPTOP_DIRECT, changes, **place) for changes in DIRECTS]
         for recipe, parent, candidates in (
             (LAPTOP_ROUND, first, ROUNDS),
             (LAPTOP_LAST, before, LASTS),

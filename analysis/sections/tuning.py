@@ -21,7 +21,7 @@ from boss.study.run import BUDGETS
 
 from .. import statistics
 from ..load import Results, chain_seconds
-from ..naming import HYPERPARAMETERS
+from ..naming import HYPERPARAMETERS, START
 from ..page.parts import Part, Picture, Table, suffixes
 from ..statistics import PAIR_KEYS, Floats
 from ..style import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
@@ -31,7 +31,7 @@ from ..tables import column, interval, number, plural, signed, signed_interval, 
 CONTEXT = ["budget", "dataset_fingerprint", "num_validation", "label_set_size", "max_eval_images"]
 HELD_OUT = "held_out_percent"
 # Settings in which candidates may differ, besides the options of the algorithm.
-CHANGED = ("algorithm", "network", "num_images", *HYPERPARAMETERS)
+CHANGED = ("algorithm", "network", "num_images", *HYPERPARAMETERS, *START)
 SMOKE = "Smoke runs only show that the code works; do not select by them. "
 SIGNALS = {
     "used_percent": "pseudo-labels used, %",

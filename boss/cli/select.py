@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedding", required=True, metavar="E",
         help="kmeans-patches[:CENTROIDS], manifold[:DICTIONARY[xDIMENSION]], teacher:FILE,"
-        " simclr[:STEPS][@NETWORK] or torchvision:NAME",
+        " simclr[:STEPS][@NETWORK] or torchvision:NAME; NAME+NAME: side by side",
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +46,14 @@ FORMAT = 1  # of the cache: increase it whenever the values of an embedding chan
 Part = Literal["train", "test"]
 
 
+class Used(NamedTuple):
+    """The embedding of the training images and the encoder that something uses, "" for none."""
+
+    embedding: str = ""
+    encoder: str = ""
+    seed: int = 0
+
+
 def embed(
     spec: str,
     dataset: Dataset,
@@ -68,8 +76,8 @@ def embed(
     torchvision:NAME            features before the classifier of a network pretrained on ImageNet
     ==========================  =================================================================
 
-    Names with + between stand side by side, each half whitened, the first with twice the weight of
-    each other. An encoder that comes with the package (results/reference/embeddings) is not trained
+    Names with + between, but teachers, stand side by side, each half whitened, the first with twice
+    the weight of each other. An encoder that comes with the package (results/reference/embeddings) is not trained
     again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
@@ -113,39 +121,44 @@ def embed(
 
 
 def processor_seconds(
-    spec: str,
+    used: Used,
     dataset: Dataset,
     cache: Path,
     *,
-    encoder: str = "",
-    seed: int = 0,
+    paid: Sequence[Used] = (),
     device: str = "cpu",
 ) -> float | None:
     """What an embedding and an encoder in the cache took to compute, wherever that was.
 
-    Training an encoder counts once, also where the embedding is its features.
+    Nothing counts twice: training an encoder, say, whose features are the embedding.
 
     Args:
-        spec: of the embedding of the training images; empty for none.
-        encoder: an embedding whose network alone was used; empty for none.
-        seed: of both.
+        paid: what counts elsewhere.
 
     Returns:
         Processor seconds, over all threads; None if they were not noted.
     """
-    parts: dict[Path, float | None] = {}
-    every = {spec, *joined(spec)}
-    for name in filter(None, (*every, encoder)):
-        form = parse(name)
-        path = cache / _name(form, dataset, seed, dataset.train, device)
-        if name in every:
-            array = path.with_suffix(".npy")
-            parts[array] = cache_files.cost_of(array)
-        if form.name == "simclr":
-            file = path.with_suffix(".pt")
-            parts[file] = (checkpoint.load(file) or {}).get("processor_seconds")
-    total = sum(math.nan if seconds is None else seconds for seconds in parts.values())
+    costs: dict[Path, float | None] = {}
+    already = {path for other in paid for path in _files(other, dataset, cache, device)}
+    for path in _files(used, dataset, cache, device) - already:
+        if path.suffix == ".npy":
+            costs[path] = cache_files.cost_of(path)
+        else:
+            costs[path] = (checkpoint.load(path) or {}).get("processor_seconds")
+    total = sum(math.nan if seconds is None else seconds for seconds in costs.values())
     return None if math.isnan(total) else total
+
+
+def _files(used: Used, dataset: Dataset, cache: Path, device: str) -> set[Path]:
+    """The arrays and the trained encoders that were used."""
+    found = set()
+    arrays = {used.embedding, *joined(used.embedding)}
+    for name in filter(None, (*arrays, used.encoder)):
+        form = parse(name)
+        path = cache / _name(form, dataset, used.seed, dataset.train, device)
+        found |= {path.with_suffix(".npy")} if name in arrays else set()
+        found |= {path.with_suffix(".pt")} if form.name == "simclr" else set()
+    return found
 
 
 def cache_of(results: Path) -> Path:
@@ -159,9 +172,6 @@ def oracle(spec: str) -> str:
     Raises:
         InputError: the teacher's file is missing or no such file.
     """
-    names = joined(spec)
-    if len(names) > 1:
-        return "; ".join(dict.fromkeys(filter(None, map(oracle, names))))
     name, _, path = spec.partition(":")
     if name != "teacher":
         return ""

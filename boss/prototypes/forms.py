@@ -54,6 +54,8 @@ def parse(spec: str) -> Form:
         InputError: there is no such embedding, or its name is malformed.
     """
     if len(joined(spec)) > 1:
+        if any(name.startswith("teacher:") for name in joined(spec)):
+            raise InputError(f"{spec!r}: a teacher stands beside no other embedding")
         names = [str(parse(name)) for name in joined(spec)]
         if len({*names}) < len(names):
             raise InputError(f"{spec} names an embedding twice")

@@ -192,7 +192,8 @@ def side_by_side(
     made = []
     for parts, weight in zip(kinds, weights, strict=True):
         length = np.square(parts[0]).sum(axis=1, dtype=np.float64).mean()
-        made.append([part * np.float32(np.sqrt(weight / length)) for part in parts])
+        scale = np.float32(np.sqrt(weight / length)) if length > 0 else np.float32(0)
+        made.append([part * scale for part in parts])
     return [np.hstack(parts) for parts in zip(*made, strict=True)]
 
 

@@ -292,6 +292,15 @@ LAPTOP_FIRST: dict[str, Any] = {
 }
 
 
+# FixMatch from there, without rounds before it.
+LAPTOP_DIRECT: dict[str, Any] = {
+    **LAPTOP_FIRST,
+    **LAPTOP,
+    "algorithm": "fixmatch",
+    "unlabeled_ratio": 7,
+}
+
+
 LAPTOP_ROUND: dict[str, Any] = {
     **{key: value for key, value in LAPTOP_FIRST.items() if key not in ("start", "num_start")},
     "picks_per_class": 3000,
@@ -321,7 +330,8 @@ def laptop_run(
     """A training of the laptop recipe.
 
     Args:
-        recipe: LAPTOP_FIRST; or, with a `parent` in `place`, LAPTOP_ROUND or LAPTOP_LAST.
+        recipe: LAPTOP_FIRST or LAPTOP_DIRECT; with a `parent` in `place` LAPTOP_ROUND or
+            LAPTOP_LAST.
         changes: fields of a run that differ from it, unless the smoke budget sets them.
         place: label set, repeat, parent, and what else says where the recipe is tried.
     """
@@ -338,12 +348,11 @@ def _small(embedding: str) -> str:
     """An embedding of the same kind that takes seconds.
 
     >>> _small("simclr:6000@fast-32-128-256+manifold:2048x256")
-    'simclr:2@fast-8-16+kmeans-patches:16'
+    'simclr:2@fast-8-16+manifold:64x16'
     """
-    names = embedding.split("+")
-    return "+".join(
-        SMOKE_ENCODER if name.startswith("simclr") else "kmeans-patches:16" for name in names
-    )
+    small = {"simclr": SMOKE_ENCODER, "manifold": "manifold:64x16"}
+    names = [name.partition(":")[0] for name in embedding.split("+")]
+    return "+".join(small.get(name, "kmeans-patches:16") for name in names)
 
 
 LAPTOP_ROUNDS = 2  # between the first training and the last

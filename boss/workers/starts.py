@@ -22,7 +22,6 @@ from boss.errors import InputError
 from boss.models import Network
 from boss.prototypes import embeddings
 from boss.prototypes.cache import Features
-from boss.prototypes.forms import joined
 from boss.prototypes.graphs import comparable, kept_neighbors
 from boss.prototypes.progress import StageProgress
 from boss.prototypes.propagation import (
@@ -53,7 +52,7 @@ def check(run: Run, dataset: Dataset) -> None:
             leaves something to a default.
     """
     for spec in filter(None, (run.embedding, run.encoder)):
-        if any(name.startswith("teacher:") for name in joined(spec)):
+        if spec.startswith("teacher:"):
             raise InputError(
                 f"{spec} depends on a file, by which no run can be repeated: use a parent"
             )
@@ -169,29 +168,22 @@ def processor_seconds(
     """
     if selection is None and not run.encoder:
         return None
-    paid, ancestor = set(), run.parent
+    paid, ancestor = [], run.parent
     while ancestor is not None:
-        seed = ancestor.embedding_seed
-        paid |= {(name, seed) for name in (*joined(ancestor.embedding), ancestor.encoder)}
+        paid.append(_used(ancestor))
         ancestor = ancestor.parent
-    names = [n for n in joined(run.embedding) if n and (n, run.embedding_seed) not in paid]
-    spec, encoder = "+".join(names), run.encoder
-    if (encoder, run.embedding_seed) in paid:
-        encoder = ""
-    embedded = embeddings.processor_seconds(
-        spec,
-        dataset,
-        embeddings.cache_of(store.results),
-        encoder=encoder,
-        seed=run.embedding_seed,
-        device=device,
-    )
+    cache = embeddings.cache_of(store.results)
+    embedded = embeddings.processor_seconds(_used(run), dataset, cache, paid=paid, device=device)
     if selection is None:
         return embedded
-    neighbors = selection.neighbors_seconds if spec else 0.0
+    neighbors = selection.neighbors_seconds
     if embedded is None or neighbors is None:
         return None
     return embedded + neighbors + selection.processor_seconds
+
+
+def _used(run: Run) -> embeddings.Used:
+    return embeddings.Used(run.embedding, run.encoder, run.embedding_seed)
 
 
 def encoder_for(

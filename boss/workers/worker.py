@@ -250,8 +250,8 @@ def _saved(
     for name, now in basis.items():
         if before[name] != now:
             raise InputError(
-                f"the checkpoint of {run.title} was made with another {name}: continue with that,"
-                f" or remove {folder} to start over"
+                f"the checkpoint of {run.title} was made under other conditions ({name}): continue"
+                f" under those, or remove {folder} to start over"
             )
     # Checkpoints from before the probe.
     arithmetic = saved.get("arithmetic") or (LAYOUTS[0], run.precision)

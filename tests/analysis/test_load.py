@@ -321,7 +321,7 @@ def group_of(found: load.Results, run: Run) -> tuple[str, str]:
 def test_a_parent_at_another_budget_says_so(tmp_path: Path) -> None:
     parent = method_run(4, num_images=64_000)
     found = loaded(tmp_path, [parent, child_of(parent, 40)])
-    assert "boss-4 (num_images = 64000) -> fixmatch +40" in variants(found)
+    assert "boss-4 -> fixmatch +40 (num_images = 120000)" in variants(found)
 
 
 def test_a_parent_that_is_missing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from boss.augment import to_float
 from boss.data import Dataset, ImageSet
 from boss.errors import InputError
 from boss.prototypes import embeddings, patches, progress
-from boss.prototypes.embeddings import check, embed
+from boss.prototypes.embeddings import Used, check, embed
 from boss.prototypes.probe import linear_probe
 from boss.seeds import stream
 from boss.study.run import Run
@@ -345,9 +345,13 @@ def test_several_side_by_side(small, few_patches, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("joined-*.npy"))) == 2
     forbid(monkeypatch, patches, "learn")
     assert np.array_equal(embed("+".join(names), small, cache=tmp_path)[0], joined[1])
-    cost = embeddings.processor_seconds("+".join(names), small, tmp_path)
-    costs = [embeddings.processor_seconds(name, small, tmp_path) for name in names]
+    whole, *single = [Used(name) for name in ("+".join(names), *names)]
+    cost = embeddings.processor_seconds(whole, small, tmp_path)
+    costs = [embeddings.processor_seconds(one, small, tmp_path) for one in single]
     assert cost > sum(costs) > 0
+    rest = embeddings.processor_seconds(whole, small, tmp_path, paid=single[:1])
+    assert rest == pytest.approx(cost - costs[0])
+    assert embeddings.processor_seconds(single[1], small, tmp_path, paid=[whole]) == 0
     assert embeddings.spelled_out(f"{SPEC}+manifold:32", small) == f"{SPEC}+manifold:32x32"
     with pytest.raises(InputError, match="several embeddings: name the one whose encoder"):
         embeddings.encoder_network(f"{SPEC}+simclr:3@wrn-7-1", small)
@@ -449,6 +453,7 @@ def test_progress_is_told(small, few_patches, monkeypatch):
     ("kmeans-patches+none", "unknown embedding 'none'"),
     ("kmeans-patches+", "unknown embedding ''"),
     ("kmeans-patches+kmeans-patches:400", "names an embedding twice"),
+    ("kmeans-patches+teacher:a+b.pt", "a teacher stands beside no other embedding"),
     ("teacher", "must read teacher:FILE"),
     ("teacher:", "must read teacher:FILE"),
     ("teacher:no/such.pt", "there is no network file no/such.pt"),

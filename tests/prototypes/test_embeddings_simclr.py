@@ -313,7 +313,7 @@ def test_an_encoder_that_comes_with_the_package_is_not_trained_again(digits, tmp
     checkpoint.save(published, content | {"processor_seconds": 1234.0})
     found = encoder(spec, digits, cache=mine)
     assert torch.equal(found.state_dict()["stem.weight"], content["encoder"]["stem.weight"])
-    assert embeddings.processor_seconds("", digits, mine, encoder=spec) == 1234
+    assert embeddings.processor_seconds(embeddings.Used(encoder=spec), digits, mine) == 1234
     other = encoder(spec, digits, cache=mine, seed=1)
     assert not torch.equal(other.state_dict()["stem.weight"], content["encoder"]["stem.weight"])
 

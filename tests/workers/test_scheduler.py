@@ -406,7 +406,7 @@ def test_other_data_under_a_checkpoint_is_refused(place, tmp_path):
     in_child(_change_fingerprint, str(path))
     [outcome] = execute([LONG], place, ["cpu"], Recorder(), Stop())
     assert outcome.state == "failed"
-    assert "made with another data" in outcome.error
+    assert "made under other conditions (data)" in outcome.error
     # A checkpoint that cannot be read costs its steps, not the run.
     path.write_bytes(b"half a checkpoint")
     [outcome] = execute([LONG], place, ["cpu"], display := Recorder(), Stop())

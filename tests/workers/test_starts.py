@@ -1,6 +1,7 @@
 """A start from an embedding: which images join, with which labels, and what is never looked at."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -320,7 +321,6 @@ def test_settings_that_have_no_effect_or_lack_another(changes, message):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"embedding": "resnet"}, "unknown embedding 'resnet'"),
     ({"embedding": "teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
-    ({"embedding": f"{SPEC}+teacher:x.pt"}, "depends on a file, by which no run can be repeated"),
     ({"encoder": SPEC}, "kmeans-patches:16 trains no encoder"),
     ({"embedding": "kmeans-patches"}, "write kmeans-patches:400 in place of kmeans-patches, so"),
     ({"embedding": "manifold:99"}, "write manifold:99x64 in place of manifold:99"),
@@ -372,9 +372,22 @@ def test_what_a_start_cost_is_noted_once(digits, tmp_path):
     alone = dataclasses.replace(RUN, encoder=ENCODED.encoder)
     assert starts.processor_seconds(alone, digits, None, store) == 5000
     assert starts.processor_seconds(RUN, digits, None, store) is None
+    of_child = dataclasses.replace(selection, neighbors_seconds=0.0)
+    seconds = pytest.approx(of_child.processor_seconds)
     child = dataclasses.replace(BY_GRAPH, parent=run, rank_by="last", encoder=run.encoder)
-    assert starts.processor_seconds(child, digits, selection, store) == pytest.approx(
-        selection.processor_seconds
-    )
+    assert starts.processor_seconds(child, digits, of_child, store) == seconds
+    both = f"{run.embedding}+manifold:32x8"
+    embeddings.embed(both, digits, cache=cache)
+    costs = [
+        json.loads(path.read_text())["processor_seconds"]
+        for name in ("joined", "manifold")
+        for path in cache.glob(f"{name}-*.json")
+    ]
+    assert len(costs) == 2
+    child = dataclasses.replace(child, rank_by="both", embedding=both)  # its first part is paid
+    took = starts.processor_seconds(child, digits, of_child, store)
+    assert took == pytest.approx(sum(costs) + of_child.processor_seconds)
+    grandchild = dataclasses.replace(child, parent=child)
+    assert starts.processor_seconds(grandchild, digits, of_child, store) == seconds
     features.unlink()  # as from before costs were noted
     assert starts.processor_seconds(run, digits, selection, store) is None
