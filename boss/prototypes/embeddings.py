@@ -77,8 +77,8 @@ def embed(
     ==========================  =================================================================
 
     Names with + between, but teachers, stand side by side, each half whitened, the first with twice
-    the weight of each other. An encoder that comes with the package (results/reference/embeddings) is not trained
-    again.
+    the weight of each other. An encoder that comes with the package (results/reference/embeddings)
+    is not trained again.
 
     Equal arguments give equal arrays on one machine, for kmeans-patches and manifold whatever the
     device: they are always computed on the CPU.
