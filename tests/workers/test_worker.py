@@ -295,7 +295,7 @@ def test_a_label_file_that_changes_under_a_checkpoint_is_noticed(place, tmp_path
     interrupted(run, place)
     picks = [int((digits.train.labels == k).nonzero()[1]) for k in range(10)]
     path.write_text(json.dumps({"indices": picks}))
-    with pytest.raises(InputError, match="under other conditions \(labeled images\)"):
+    with pytest.raises(InputError, match=r"under other conditions \(labeled images\)"):
         train_run(run, place)
 
 
