@@ -283,7 +283,7 @@ def variant_chains(settings: pd.DataFrame, scopes: "pd.Series[str]") -> "pd.Seri
         parents = {key: settings.loc[key] for key in generation["parent_group"].dropna()}
         base = pd.Series(
             [
-                (*ancestry(row, settings, chains), step(row, parents.get(row["parent_group"])))
+                (*ancestry(row, chains), step(row, parents.get(row["parent_group"])))
                 for _, row in generation.iterrows()
             ],
             index=generation.index,
@@ -295,9 +295,7 @@ def variant_chains(settings: pd.DataFrame, scopes: "pd.Series[str]") -> "pd.Seri
     return pd.Series([chains[key] for key in settings.index], index=settings.index, dtype=object)
 
 
-def ancestry(
-    row: "pd.Series[Any]", settings: pd.DataFrame, chains: dict[str, tuple[str, ...]]
-) -> tuple[str, ...]:
+def ancestry(row: "pd.Series[Any]", chains: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """What a row of settings started from, () in round 0."""
     if row["round"] == 0:
         return ()
@@ -317,11 +315,11 @@ def step(row: "pd.Series[Any]", parent: "pd.Series[Any] | None" = None) -> str:
         name += f" from {short_embedding(row, encoder) or 'random weights'}"
     if row["start"] == "propagation":
         name += f" +{row['num_start']} by "
-        if encoder and encoder in embedding.split("+"):
-            others = [other for other in embedding.split("+") if other != encoder]
+        names = embedding.split("+")
+        if encoder and encoder in names:
+            others = [other for other in names if other != encoder]
             name += " with ".join(filter(None, ["propagation", "+".join(others)]))
-            if embedding.split("+")[0] != encoder:
-                name += " first"
+            name += " first" * (names[0] != encoder)
         else:
             name += short_embedding(row, embedding)
     seed = row["embedding_seed"]

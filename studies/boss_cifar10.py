@@ -35,10 +35,10 @@ from typing import Any
 from boss.study import Run, Study
 from boss.study.designs import (
     BUDGETS,
-    LAPTOP,
     LAPTOP_DIRECT,
     LAPTOP_FULL,
     LAPTOP_LAST,
+    LAPTOP_PLAIN,
     boss_runs,
     laptop_run,
 )
@@ -59,13 +59,8 @@ def laptop_runs() -> list[Run]:
         methods: list[dict[str, Any]] = [{}, {"algorithm": "flexmatch"}, balanced]
         listed += [laptop_run("laptop", LAPTOP_DIRECT, changes, **place) for changes in methods]
         listed.append(laptop_run("laptop", LAPTOP_LAST, {}, parent=listed[-1], **place))
-    full = LAPTOP | {
-        "algorithm": "supervised",
-        "unlabeled_ratio": 0,
-        "num_images": LAPTOP_FULL,
-        "label_set": ALL_LABELS,
-    }
-    return [*listed, Run(dataset="cifar10", repeat=0, **full)]
+    full = laptop_run("laptop", LAPTOP_PLAIN, LAPTOP_FULL, label_set=ALL_LABELS, repeat=0)
+    return [*listed, full]
 
 
 def runs(budget: str) -> list[Run]:

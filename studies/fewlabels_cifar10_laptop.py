@@ -14,11 +14,10 @@ package; smoke shows in minutes that every stage works.
 from typing import Any
 
 from boss.study import Run, Study, grid
-from boss.study.designs import LAPTOP, LAPTOP_LAST, laptop_chain, laptop_run
+from boss.study.designs import LAPTOP_ENCODER, LAPTOP_PLAIN, laptop_chain, laptop_run
 
-FIXMATCH = LAPTOP | {"dataset": "cifar10", "algorithm": "fixmatch"}
 ALONE = {"num_images": 64 * 2400, "num_evaluations": 24}
-FROM_ENCODER: dict[str, Any] = {"encoder": LAPTOP_LAST["encoder"]}
+FROM_ENCODER: dict[str, Any] = {"encoder": LAPTOP_ENCODER}
 ALL_LABELS = {
     "algorithm": "supervised",
     "unlabeled_ratio": 0,
@@ -34,10 +33,10 @@ def runs(budget: str) -> list[Run]:
         place: dict[str, Any] = {"label_set": f"fixmatch:{fold}@250", "repeat": 0}
         listed += laptop_chain(budget, {}, **place)
         listed += [
-            laptop_run(budget, FIXMATCH, changes, **place) for changes in (FROM_ENCODER, ALONE)
+            laptop_run(budget, LAPTOP_PLAIN, changes, **place) for changes in (FROM_ENCODER, ALONE)
         ]
     for place in grid(repeat=range(3), label_set="fixmatch:0@50000"):
-        listed.append(laptop_run(budget, FIXMATCH, ALL_LABELS, **place))
+        listed.append(laptop_run(budget, LAPTOP_PLAIN, ALL_LABELS, **place))
     return listed
 
 

@@ -26,7 +26,7 @@ other splits keep most of theirs. Keep this in mind when comparing hand-picked w
 from typing import Any
 
 from boss.study import Run, Study, grid
-from boss.study.designs import BUDGETS, LAPTOP, laptop_chain
+from boss.study.designs import BUDGETS, LAPTOP_PLAIN, laptop_chain, laptop_run
 
 # Smoke runs are three times as long as those of other studies: it is the first that users run.
 SMOKE = {"num_images": 8 * 120, "num_evaluations": 3, "max_eval_images": 1000}
@@ -43,7 +43,7 @@ def laptop_runs() -> list[Run]:
     listed = []
     for label_set in LABEL_SETS:
         place = {"label_set": label_set, "repeat": 0}
-        listed.append(Run(dataset="cifar10", algorithm="fixmatch", **(LAPTOP | place)))
+        listed.append(laptop_run("laptop", LAPTOP_PLAIN, {}, **place))
         listed += laptop_chain("laptop", {}, **place)
     return listed
 

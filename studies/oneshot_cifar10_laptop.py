@@ -23,16 +23,20 @@ smoke shows in minutes that every stage works.
 """
 
 from boss.study import Run, Study, grid
-from boss.study.designs import LAPTOP, LAPTOP_FIRST, LAPTOP_FULL, laptop_chain, laptop_run
+from boss.study.designs import (
+    LAPTOP_FIRST,
+    LAPTOP_FULL,
+    LAPTOP_PLAIN,
+    laptop_chain,
+    laptop_run,
+)
 
 LABEL_SETS = (
     *("boss:2", "boss:4", "boss:6", "select:cifar10-kmeans-patches-class-centroid"),
     *("fixmatch:2@10", "fixmatch:3@10"),
 )
-PLAIN = LAPTOP | {"dataset": "cifar10", "algorithm": "fixmatch"}
 SHORT = {"num_images": 64 * 800}  # as all trainings of the recipe
 LONG = {"num_images": 64 * 8000, "num_evaluations": 32}  # as these and the encoder
-FULL = {"algorithm": "supervised", "unlabeled_ratio": 0, "num_images": LAPTOP_FULL}
 ALONE = {"start": "labels", "embedding": "", "num_start": 0}
 
 
@@ -41,14 +45,14 @@ def runs(budget: str) -> list[Run]:
     for place in grid(repeat=range(2), label_set=LABEL_SETS):
         listed += laptop_chain(budget, {}, **place)
         listed += [
-            laptop_run(budget, PLAIN, SHORT, **place),
+            laptop_run(budget, LAPTOP_PLAIN, SHORT, **place),
             laptop_run(budget, LAPTOP_FIRST, ALONE, **place),
         ]
     listed += [
-        laptop_run(budget, PLAIN, FULL, label_set="fixmatch:0@50000", repeat=repeat)
+        laptop_run(budget, LAPTOP_PLAIN, LAPTOP_FULL, label_set="fixmatch:0@50000", repeat=repeat)
         for repeat in range(2)
     ]
-    listed.append(laptop_run(budget, PLAIN, LONG, label_set=LABEL_SETS[0], repeat=0))
+    listed.append(laptop_run(budget, LAPTOP_PLAIN, LONG, label_set=LABEL_SETS[0], repeat=0))
     return list(dict.fromkeys(listed))  # smoke has but one length
 
 

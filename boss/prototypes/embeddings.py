@@ -97,8 +97,8 @@ def embed(
         InputError: as for `check`; the weights of torchvision are unavailable; the cache cannot be
             written.
     """
-    check(spec, dataset)
     form = parse(spec)
+    check(spec, dataset)
     choices = {"train": dataset.train, "test": dataset.test}
     sets: dict[str, ImageSet] = {part: choose(part, choices, what="part") for part in parts}
     if cache is None:
@@ -527,16 +527,11 @@ def _name(form: Form, dataset: Dataset, seed: int, images: ImageSet, device: str
     elif form.name == JOINED:
         names = joined(str(form))
         content["parts"] = [_name(parse(n), dataset, seed, images, device) for n in names]
-        return _file_name(form, content)
     else:
         content |= {"centroids": form.number, "seed": seed}
     kind = torch.device(device).type
-    if kind != "cpu" and form.name not in ("kmeans-patches", "manifold"):
+    if kind != "cpu" and form.name not in ("kmeans-patches", "manifold", JOINED):
         content["device"] = kind
-    return _file_name(form, content)
-
-
-def _file_name(form: Form, content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True)
     return f"{form.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
