@@ -56,6 +56,7 @@ ROUNDS: tuple[dict[str, Any], ...] = (
     {"embedding": "", "rank_by": "last"},
     {"rank_by": "graph"},
     {"rank_by": "both"},
+    {"algorithm": "fixmatch", "unlabeled_ratio": 1},
 )
 LASTS: tuple[dict[str, Any], ...] = (
     {"algorithm": "freematch"},
@@ -66,6 +67,9 @@ LASTS: tuple[dict[str, Any], ...] = (
     {"encoder": ""},
     {"learning_rate": 0.005},
     {"unlabeled_ratio": 3},
+    {"unlabeled_ratio": 1},
+    {"unlabeled_ratio": 1, "num_images": 2 * LAPTOP["num_images"]},
+    {"unlabeled_ratio": 1, "algorithm": "freematch"},
     {"num_images": 2 * LAPTOP["num_images"]},
     {"algorithm": "supervised", "unlabeled_ratio": 0},
 )
