@@ -16,7 +16,7 @@ from typing import Any
 from boss.study import Run, Study, grid
 from boss.study.designs import LAPTOP_ENCODER, LAPTOP_PLAIN, laptop_chain, laptop_run
 
-ALONE = {"num_images": 64 * 2400, "num_evaluations": 24}
+ALONE = {"num_images": 64 * 1600, "num_evaluations": 16}
 FROM_ENCODER: dict[str, Any] = {"encoder": LAPTOP_ENCODER}
 ALL_LABELS = {
     "algorithm": "supervised",

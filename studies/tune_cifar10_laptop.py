@@ -67,9 +67,8 @@ LASTS: tuple[dict[str, Any], ...] = (
     {"encoder": ""},
     {"learning_rate": 0.005},
     {"unlabeled_ratio": 3},
-    {"unlabeled_ratio": 1},
-    {"unlabeled_ratio": 1, "num_images": 2 * LAPTOP["num_images"]},
-    {"unlabeled_ratio": 1, "algorithm": "freematch"},
+    {"unlabeled_ratio": 7},
+    {"unlabeled_ratio": 7, "algorithm": "freematch"},
     {"num_images": 2 * LAPTOP["num_images"]},
     {"algorithm": "supervised", "unlabeled_ratio": 0},
 )
