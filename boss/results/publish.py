@@ -321,15 +321,21 @@ def _encoded(table: str, rows: pa.Table) -> bytes:
     """A parquet file with these rows.
 
     Of the encodings these came out smallest under zstd: dictionaries of texts and of accuracies,
-    which take few values; nothing for other numbers, except for those of predictions.
+    which take few values; nothing for other numbers, except for those of the tables that have a row
+    for each of many images.
     """
     few = [c.name for c in rows.schema if c.type == TEXT or c.name == "test_accuracy"]
-    special = {"image_index": "DELTA_BINARY_PACKED", "doubt": "BYTE_STREAM_SPLIT"}
+    special = {
+        "predictions": {"image_index": "DELTA_BINARY_PACKED", "doubt": "BYTE_STREAM_SPLIT"},
+        "labeled_images": dict.fromkeys(("position", "image_index"), "DELTA_BINARY_PACKED"),
+    }
+    if table == "labeled_images":
+        few.append("doubt")
     buffer = pa.BufferOutputStream()
     pq.write_table(
         rows.combine_chunks(), buffer, row_group_size=2**20, compression="zstd",
         compression_level=LEVEL, use_dictionary=few, write_statistics=False, store_schema=False,
-        column_encoding=special if table == "predictions" else None,
+        column_encoding=special.get(table),
     )  # fmt: skip
     return bytes(buffer.getvalue())
 

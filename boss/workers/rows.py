@@ -30,6 +30,7 @@ MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
 
 # Of a label set whose pixels are stored: more would be larger than all other results.
 MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
+DIGITS = 4  # of the doubt of a selected image, two thirds of the size of a long list otherwise
 
 
 def tables_of(
@@ -145,7 +146,7 @@ def _label_rows(
                 "true_label": int(dataset.train.labels[index]),
                 "class_name": dataset.class_names[label],
                 "is_pick": is_selected,
-                "doubt": float(selection.uncertainty[position - num_prototypes])
+                "doubt": round(float(selection.uncertainty[position - num_prototypes]), DIGITS)
                 if selection is not None and is_selected
                 else None,
                 "image": _png(image) if with_pixels and not is_selected else None,
