@@ -25,6 +25,7 @@ smoke shows in minutes that every stage works.
 from boss.study import Run, Study, grid
 from boss.study.designs import (
     LAPTOP_FIRST,
+    LAPTOP_FULL,
     LAPTOP_PLAIN,
     laptop_chain,
     laptop_run,
@@ -37,7 +38,7 @@ LABEL_SETS = (
 # As long as all trainings of the recipe and the selections between them, by the passes through the
 # network; FixMatch also as long as these and the encoder.
 SHORT = {"num_images": 64 * 300}
-FULL = {"algorithm": "supervised", "unlabeled_ratio": 0, "num_images": 64 * 2500}
+FULL = LAPTOP_FULL | {"num_images": 64 * 2500}
 LONG = {"num_images": 64 * 5200, "num_evaluations": 32}
 ALONE = {"start": "labels", "embedding": "", "num_start": 0}
 

@@ -320,17 +320,16 @@ def _replace(path: Path, content: bytes) -> None:
 def _encoded(table: str, rows: pa.Table) -> bytes:
     """A parquet file with these rows.
 
-    Of the encodings these came out smallest under zstd: dictionaries of texts and of accuracies,
-    which take few values; nothing for other numbers, except for those of the tables that have a row
-    for each of many images.
+    Of the encodings these came out smallest under zstd: dictionaries of texts, accuracies and
+    rounded doubts, which take few values; nothing for other numbers, except for those of the tables
+    that have a row for each of many images.
     """
     few = [c.name for c in rows.schema if c.type == TEXT or c.name == "test_accuracy"]
+    few += ["doubt"] if table == "labeled_images" else []
     special = {
         "predictions": {"image_index": "DELTA_BINARY_PACKED", "doubt": "BYTE_STREAM_SPLIT"},
         "labeled_images": dict.fromkeys(("position", "image_index"), "DELTA_BINARY_PACKED"),
     }
-    if table == "labeled_images":
-        few.append("doubt")
     buffer = pa.BufferOutputStream()
     pq.write_table(
         rows.combine_chunks(), buffer, row_group_size=2**20, compression="zstd",

@@ -107,7 +107,7 @@ TABLES: dict[str, pa.Schema] = {
         ("true_label", INT, "its class in the data set"),
         ("class_name", TEXT, "name of the class it was trained as"),
         ("is_pick", BOOL, "selected by a parent or by label propagation, not of the label set"),
-        ("doubt", FLOAT, "of a selected image: 1 - the confidence in its prediction, to 4 digits"),
+        ("doubt", FLOAT, "of a selected image: 1 - the confidence in its prediction, 4 decimals"),
         ("image", pa.binary(), "the image as PNG; empty for selected images"),
     ),
     "predictions": _schema(

@@ -30,7 +30,9 @@ MAX_RATE_STEPS = 64  # evaluations whose CTAugment rates are stored
 
 # Of a label set whose pixels are stored: more would be larger than all other results.
 MAX_LABELS_WITH_PIXELS, MAX_LABELED_VALUES = 1000, 2**22
-DIGITS = 4  # of the doubt of a selected image, two thirds of the size of a long list otherwise
+
+# Decimals of the doubt of a selected image: with all of them it is over half of a long list's size.
+DOUBT_DECIMALS = 4
 
 
 def tables_of(
@@ -146,7 +148,9 @@ def _label_rows(
                 "true_label": int(dataset.train.labels[index]),
                 "class_name": dataset.class_names[label],
                 "is_pick": is_selected,
-                "doubt": round(float(selection.uncertainty[position - num_prototypes]), DIGITS)
+                "doubt": round(
+                    float(selection.uncertainty[position - num_prototypes]), DOUBT_DECIMALS
+                )
                 if selection is not None and is_selected
                 else None,
                 "image": _png(image) if with_pixels and not is_selected else None,
