@@ -53,9 +53,14 @@ def conv_precision(precision: str) -> Iterator[None]:
 
 
 def precisions_of(device: torch.device) -> tuple[str, ...]:
-    """The precisions among which a device has a choice: not all processors round convolutions."""
+    """The precisions among which a device has a choice: not all processors round convolutions.
+
+    With AVX512 but without its instructions for bf16, oneDNN has bf16 and yet does not round.
+    """
     rounds = device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     rounds = rounds and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if torch.cpu._is_avx512_supported():
+        rounds = rounds and torch.cpu._is_avx512_bf16_supported()
     return PRECISIONS if rounds else tuple(name for name in PRECISIONS if name != "bf16-conv")
 
 

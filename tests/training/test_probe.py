@@ -11,6 +11,7 @@ from boss.training.probe import (
     conv_precision,
     enough_images,
     fastest,
+    precisions_of,
     preferred,
     seconds_of_pass,
 )
@@ -113,8 +114,7 @@ def test_precision_of_convolutions(network):
         assert error() == rounded
     assert error() < 1e-5
     assert rounded < 0.05
-    if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        assert rounded > 1e-4
+    assert (rounded > 1e-4) == ("bf16-conv" in precisions_of(torch.device("cpu")))
 
 
 def test_a_probe_leaves_the_precision_of_convolutions(network):
