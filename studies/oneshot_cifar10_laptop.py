@@ -3,7 +3,8 @@
 The recipe that `tune_cifar10_laptop` chose (docs/laptop.md): an encoder without labels, label
 propagation over its features and the sparse manifold transform's, short supervised rounds on
 smoothed predictions, FixMatch. On three hand-picked label sets, the class centroids of the
-embedding kmeans-patches and two random sets, 2 repeats each. Its first training shows what label
+embedding kmeans-patches, two random sets and the class centroids of the recipe's own embedding, 2
+repeats each. Its first training shows what label
 propagation alone is worth. Beside it, from the same label sets: FixMatch alone, as long as all
 trainings of the recipe together, with the recipe's optimizer; and supervised training on the ten
 images from the encoder's weights. On one label set FixMatch alone takes as long as recipe and
@@ -13,7 +14,7 @@ is left.
 Published, with WRN-28-2 and days on a GPU: 61% on average from one label per class (Table 1 of
 Empirical Perspectives), 95% (BOSS).
 
-The recipe was tuned on other label sets, but for the class centroids. boss:6 is boss:2 with two
+The recipe was tuned on other label sets, but for the class centroids of kmeans-patches. boss:6 is boss:2 with two
 images replaced, by one of boss:1 and one of boss:3, which the recipe was tuned on: intervals over
 label sets are too narrow for it. Repeats share the encoder, whose randomness is in no interval.
 "boss" sets were chosen by eye, class centroids from all training labels.
@@ -27,13 +28,14 @@ from boss.study.designs import (
     LAPTOP_FIRST,
     LAPTOP_FULL,
     LAPTOP_PLAIN,
+    LAPTOP_SELECTED,
     laptop_chain,
     laptop_run,
 )
 
 LABEL_SETS = (
     *("boss:2", "boss:4", "boss:6", "select:cifar10-kmeans-patches-class-centroid"),
-    *("fixmatch:2@10", "fixmatch:3@10"),
+    *("fixmatch:2@10", "fixmatch:3@10", f"{LAPTOP_SELECTED}-class-centroid"),
 )
 # As long as all trainings of the recipe and the selections between them, by the passes through the
 # network; FixMatch also as long as these and the encoder.

@@ -279,6 +279,8 @@ def fast_run(budget: str, changes: Mapping[str, Any], **place: Any) -> Run:
 # closes it. The rest has FixMatch's defaults.
 LAPTOP_ENCODER = f"simclr:6000@{LAPTOP['network']}"
 LAPTOP_EMBEDDING = f"{LAPTOP_ENCODER}+manifold:2048x256"
+# The label sets that `boss-study select cifar10` chooses with it, but for the method.
+LAPTOP_SELECTED = "select:cifar10-simclr-6000-fast-32-128-256-manifold-2048x256"
 
 
 LAPTOP_FIRST: dict[str, Any] = {

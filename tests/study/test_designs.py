@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from boss.data.label_sets import resolve, validation_indices
-from boss.study.designs import ALGORITHMS, FAST_BUDGETS, FAST_FIRST, FAST_ROUND, fast_run
+from boss.prototypes import inputs
+from boss.study.designs import (
+    ALGORITHMS,
+    FAST_BUDGETS,
+    FAST_FIRST,
+    FAST_ROUND,
+    LAPTOP_EMBEDDING,
+    LAPTOP_SELECTED,
+    fast_run,
+)
 from boss.study.methods import METHODS
 from boss.study.study import load
 from tests.conftest import ROOT
@@ -264,3 +273,17 @@ def test_budgets_of_the_fast_recipe():
     assert smoke.learning_rate == 0.06
     assert fast_run("paper", wide, **place).network == "wrn-28-4"
     assert fast_run("paper", {}, **place).num_images == 2**25
+
+
+def test_laptop_studies_name_the_label_sets_that_select_writes():
+    name = inputs.file_name("cifar10", LAPTOP_EMBEDDING, "typiclust", settings=[])
+    assert f"select:{name}" == f"{LAPTOP_SELECTED}-typiclust"
+    for study, methods in (
+        ("oneshot_cifar10_laptop", {"class-centroid"}),
+        (
+            "prototypes_cifar10",
+            {"class-centroid", "kmeans-centroid", "typiclust", "k-medoids", "random"},
+        ),
+    ):
+        label_sets = {run.label_set for run in runs_of(study, "laptop")}
+        assert label_sets >= {f"{LAPTOP_SELECTED}-{method}" for method in methods}
