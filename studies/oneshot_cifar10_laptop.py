@@ -16,8 +16,8 @@ Empirical Perspectives), 95% (BOSS).
 
 The recipe was tuned on other label sets, but for the class centroids of kmeans-patches. boss:6 is
 boss:2 with two images replaced, by one of boss:1 and one of boss:3, which the recipe was tuned on:
-intervals over label sets are too narrow for it. Repeats share the encoder, whose randomness is in no interval.
-"boss" sets were chosen by eye, class centroids from all training labels.
+intervals over label sets are too narrow for it. Repeats share the encoder, whose randomness is in
+no interval. "boss" sets were chosen by eye, class centroids from all training labels.
 
 Budgets: laptop is the recipe, from the encoder that comes with the package;
 smoke shows in minutes that every stage works.
