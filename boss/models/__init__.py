@@ -16,11 +16,20 @@ __all__ = ["NETWORKS", "FastCNN", "Network", "WideResNet", "build", "check"]
 NETWORKS: tuple[type[Network], ...] = (WideResNet, FastCNN)
 
 
-def check(name: str) -> None:
-    """Raises InputError unless there is a network of this name; the message lists all grammars."""
-    if all(network.parse(name) is None for network in NETWORKS):
+def check(name: str, size: int | None = None) -> None:
+    """Raises InputError unless there is a network of this name, for images of `size` pixels if
+    given; the message lists all grammars, or says how large they have to be.
+    """
+    found = [(n, numbers) for n in NETWORKS if (numbers := n.parse(name)) is not None]
+    if not found:
         choices = "; ".join(f"{n.grammar}, for example {n.example} ({n.summary})" for n in NETWORKS)
         raise InputError(f"unknown network {name!r}: use {choices}")
+    [(network, numbers)] = found
+    smallest = network.min_size(**numbers)
+    if size is not None and size < smallest:
+        raise InputError(
+            f"{name} is too deep for images of {size} pixels: it needs {smallest} or more"
+        )
 
 
 def build(

@@ -31,6 +31,15 @@ class Network(nn.Module, abc.ABC):
     def parse(cls, name: str) -> Mapping[str, Any] | None:
         """The numbers that a name stands for, as arguments of __init__; None for other names."""
 
+    @classmethod
+    def min_size(cls, **numbers: Any) -> int:
+        """The smallest images that it can see, in pixels.
+
+        Args:
+            numbers: as `parse` returns them.
+        """
+        return 1
+
     def prepare(self, images: Tensor) -> None:
         """Set what depends on the unlabeled images, before the first step. Most networks need none.
 

@@ -15,7 +15,7 @@ no multi-crop at evaluation, and optimizer and schedule are those of the run.
 
 import math
 import re
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,16 @@ class FastCNN(Network):
         """
         match = re.fullmatch(r"fast((?:-[1-9]\d*){1,5})", name)
         return {"widths": tuple(map(int, match[1][1:].split("-")))} if match else None
+
+    @classmethod
+    def min_size(cls, **numbers: Any) -> int:
+        """Whitening takes a pixel, every stage half of what is left.
+
+        >>> FastCNN.min_size(widths=(32, 128, 128))
+        9
+        """
+        num_stages = len(numbers["widths"])
+        return int(2**num_stages + 1)
 
     def __init__(
         self,

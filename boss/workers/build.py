@@ -101,7 +101,7 @@ def check(
                 continue
             seen.add(needs)
             labels[name, run.label_set] = resolve(run.label_set, dataset)
-            models.check(run.network)
+            models.check(run.network, dataset.train.images.shape[-1])
             _algorithm(run)
             starts.check(run, dataset)
             if run.precision == "bf16-conv" and run.precision not in precisions_of(device):

@@ -71,6 +71,56 @@ def test_fast_cnn_by_hand():
     assert shapes == [((2, 24, 31, 31), (2, 64, 7, 7))]
 
 
+def test_features_of_fast_cnn_by_hand():
+    """One channel, one stage of one filter, all convolutions the identity: a pixel's way."""
+    network = build("fast-1", channels=1).eval()
+    with torch.no_grad():
+        network.whitening.zero_()
+        network.whitening[0, 0, 0, 0] = 1  # the pixel at the upper left of a patch
+        for module in network.stages:
+            if isinstance(module, torch.nn.Conv2d):
+                module.weight.zero_()
+                module.weight[0, 0, 1, 1] = 1
+    images = torch.full((1, 1, 5, 5), -1.0)
+    images[0, 0, 1, 2] = 0.5
+    images[0, 0, 4, 4] = 1.0  # in the last row and column: no patch begins there
+
+    def gelu(x):
+        return 0.5 * x * (1 + math.erf(x / 2**0.5))
+
+    normed = 1 / math.sqrt(1 + 1e-5)  # by the statistics that batch norm begins with
+    expected = gelu(normed * gelu(normed * gelu(0.5))) / 9  # the maximum of all positions
+    assert network.features(images).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_of_fast_cnn_by_hand():
+    """Convolutions: uniform with the variance of 1 / (27 inputs), the first filters the identity.
+
+    The bound 1 / sqrt(9 C) has the variance (2 bound)^2 / 12.
+    """
+    network = build("fast-32-64")
+    second = network.stages[4].weight  # 32 -> 32: all of them the identity
+    assert torch.equal(second, torch.nn.init.dirac_(torch.empty_like(second)))
+    third = network.stages[7].weight  # 32 -> 64
+    assert torch.equal(third[:32], second)
+    drawn = third[32:].flatten()
+    bound = 1 / math.sqrt(9 * 32)
+    assert 0.98 * bound < drawn.abs().max() <= bound
+    assert drawn.var().item() == pytest.approx(1 / (27 * 32), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["fast-4", "fast-4-4", "fast-4-4-4"])
+def test_the_smallest_images_of_fast_cnn(name):
+    [(network, numbers)] = [(n, found) for n in NETWORKS if (found := n.parse(name)) is not None]
+    smallest = network.min_size(**numbers)
+    models.check(name, smallest)
+    build(name).eval()(torch.zeros(2, 3, smallest, smallest))
+    with pytest.raises(InputError, match=f"^{name} is too deep for images of {smallest - 1} pix"):
+        models.check(name, smallest - 1)
+    with pytest.raises(RuntimeError):
+        build(name).eval()(torch.zeros(2, 3, smallest - 1, smallest - 1))
+
+
 @pytest.mark.parametrize(
     "name", ["fast", "fast-", "fast-0", "fast-8-", "fast-8-8-8-8-8-8", "fast-08"]
 )
