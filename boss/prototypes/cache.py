@@ -58,9 +58,13 @@ def read(path: Path, num: int) -> Features | None:
     return features if np.isfinite(features).all() else None
 
 
-def write(path: Path, features: Features, processor_seconds: float) -> None:
-    """Write an array, so that nobody sees half of it, after what it cost."""
-    write_cost(path, processor_seconds)
+def write(path: Path, features: Features, processor_seconds: float, encoders: str = "") -> None:
+    """Write an array, so that nobody sees half of it, after what it cost.
+
+    Args:
+        encoders: identifies the trained encoders that it was computed with.
+    """
+    write_cost(path, processor_seconds, encoders)
 
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:  # given a path, numpy would append .npy to its name
@@ -74,9 +78,9 @@ def copy(published: Path, path: Path) -> None:
     write_atomically(path, lambda temporary: shutil.copyfile(published, temporary))
 
 
-def write_cost(path: Path, processor_seconds: float) -> None:
-    """Note beside a file how much processor time it took to compute."""
-    text = json.dumps({"processor_seconds": processor_seconds})
+def write_cost(path: Path, processor_seconds: float, encoders: str = "") -> None:
+    """Note beside a file how much processor time it took to compute, and with which encoders."""
+    text = json.dumps({"processor_seconds": processor_seconds, "encoders": encoders})
     write_atomically(path.with_suffix(".json"), lambda temporary: temporary.write_text(text))
 
 
@@ -86,3 +90,11 @@ def cost_of(path: Path) -> float | None:
         return float(json.loads(path.with_suffix(".json").read_text())["processor_seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def encoders_of(path: Path) -> str:
+    """What identifies the trained encoders of an array of the cache, "" if it has none."""
+    try:
+        return str(json.loads(path.with_suffix(".json").read_text())["encoders"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -106,18 +106,33 @@ def embed(
         return [features[part] for part in parts]
     with locked(_lock(cache, form, dataset, seed, device), str(form), report):
         features, paths = {}, {}
+        encoders = _encoders(form, dataset, cache, seed, device)
         for part, images in sets.items():
             paths[part] = cache / f"{_name(form, dataset, seed, images, device)}.npy"
             kept = cache_files.read(paths[part], len(images))
-            if kept is not None:
+            # An encoder that was removed or replaced takes its features with it.
+            if kept is not None and cache_files.encoders_of(paths[part]) == encoders:
                 features[part] = kept
         missing = {part: images for part, images in sets.items() if part not in features}
         if missing:
             computed, cost = _compute(form, dataset, missing, cache, seed, device, report)
+            encoders = _encoders(form, dataset, cache, seed, device)
             for part in missing:
-                cache_files.write(paths[part], computed[part], cost)
+                cache_files.write(paths[part], computed[part], cost, encoders)
                 features[part] = computed[part]
     return [features[part] for part in parts]
+
+
+def _encoders(form: Form, dataset: Dataset, cache: Path, seed: int, device: str) -> str:
+    """The content of the files of an embedding's trained encoders; "" if it has none."""
+    digests = []
+    for name in joined(str(form)):
+        part = parse(name)
+        if part.name == "simclr":
+            path = cache / f"{_name(part, dataset, seed, dataset.train, device)}.pt"
+            content = path.read_bytes() if path.is_file() else b""
+            digests.append(hashlib.sha256(content).hexdigest())
+    return " ".join(digests)
 
 
 def processor_seconds(
@@ -200,6 +215,9 @@ def check(spec: str, dataset: Dataset) -> None:
         return
     channels, size = dataset.train.images.shape[1:3]
     check_size(size)
+    if form.name == "simclr":
+        config = _simclr_config(form, dataset)
+        models.check(config.network, config.view_size)
     if form.name in ("simclr", "torchvision") and channels not in (1, 3):
         raise InputError(f"{spec} takes images of 1 or 3 channels, not of {channels}")
     if form.name == "teacher":

@@ -234,7 +234,8 @@ def train_encoder(
     Args:
         images: uint8 (N, C, S, S).
         flip: whether a mirrored image still belongs to its class.
-        file: where the state is saved every `checkpoint_seconds`, and finally the encoder.
+        file: where the state is saved every `checkpoint_seconds` and when `progress` raises, and
+            finally the encoder.
         basis: identifies the images (their fingerprint); a file with another one is ignored.
         progress: called about once a second with the share done in [0, 1] and a string.
 
@@ -277,6 +278,13 @@ def train_encoder(
     training.encoder.train()
     progress(training.step / config.num_steps, f"step {training.step:,}")
     reported_at = saved_at = time.monotonic()
+
+    def save() -> None:
+        training.check_finite()  # never replace a sound checkpoint by a spoilt one
+        state = {"kind of device": device.type, "training": training.state_dict()}
+        if file is not None:
+            checkpoint.save(file, {"identity": identity} | state)
+
     began = time.process_time() - training.processor_seconds
     while training.step < config.num_steps:
         x = to_float(images[order[training.step]])  # (B, C, S, S)
@@ -299,18 +307,21 @@ def train_encoder(
         if now - reported_at >= REPORT_SECONDS:
             detail = f"step {training.step:,} of {config.num_steps:,}"
             detail += f", loss {training.check_finite():.3f}"
-            progress(training.step / config.num_steps, detail)
+            try:
+                progress(training.step / config.num_steps, detail)
+            except BaseException:  # a stop
+                save()
+                raise
             reported_at = now
-        if file is not None and now - saved_at >= checkpoint_seconds:
-            training.check_finite()  # never replace a sound checkpoint by a spoilt one
-            state = {"kind of device": device.type, "training": training.state_dict()}
-            checkpoint.save(file, {"identity": identity} | state)
+        if now - saved_at >= checkpoint_seconds:
+            save()
             saved_at = time.monotonic()
     training.check_finite()
     if file is not None:
         content = {
             "encoder": training.encoder.state_dict(),
             "processor_seconds": training.processor_seconds,
+            "arithmetic": tuple(training.arithmetic),
         }
         checkpoint.save(file, {"identity": identity} | content)
     return training.encoder

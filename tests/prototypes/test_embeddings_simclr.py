@@ -25,6 +25,7 @@ from boss.seeds import EpochOrder, stream
 from boss.study.designs import LAPTOP_ENCODER
 from boss.training import checkpoint
 from boss.training.muon import orthogonalized
+from boss.training.probe import Arithmetic
 from boss.training.state import NonFiniteLossError
 from tests.conftest import ROOT
 
@@ -196,7 +197,8 @@ def test_every_setting_matters(images):
     assert not equal(base, run(images, flip=False))
 
 
-def test_an_interrupted_training_continues_exactly(images, tmp_path):
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 3600.0])
+def test_an_interrupted_training_continues_exactly(checkpoint_seconds, images, tmp_path):
     whole, file = run(images), tmp_path / "simclr.pt"
     shares = []
 
@@ -208,14 +210,13 @@ def test_an_interrupted_training_continues_exactly(images, tmp_path):
 
         return progress
 
-    options = {"file": file, "basis": "digits", "checkpoint_seconds": 0.0}
+    options = {"file": file, "basis": "digits", "checkpoint_seconds": checkpoint_seconds}
     for stop in (3 / 8, 6 / 8):
         with pytest.raises(Interruption):
             run(images, progress=interrupt_at(stop), **options)
     resumed = run(images, progress=interrupt_at(), **options)
     assert equal(whole, resumed)
-    # Reported before it is saved, so each continues one step before its interruption.
-    assert [8 * share for share in shares] == [0, 1, 2, 3, 2, 3, 4, 5, 6, 5, 6, 7, 8]
+    assert [8 * share for share in shares] == [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8]
     assert shares[-1] == 1
 
 
@@ -301,6 +302,37 @@ def test_the_other_part_needs_no_second_training(digits, tmp_path, monkeypatch):
     embed("simclr:3", dataset, cache=tmp_path)
     monkeypatch.setattr(simclr, "nt_xent", None)  # cannot train
     assert np.array_equal(embed("simclr:3", dataset, parts=("test",), cache=tmp_path)[0], test)
+
+
+@pytest.mark.parametrize("spec", ["simclr:3@wrn-7-1", "simclr:3@wrn-7-1+kmeans-patches:4"])
+def test_features_are_those_of_the_encoder_that_is_there(spec, digits, tmp_path):
+    """Removed and trained anew, or replaced: what was kept of the old one does not count."""
+    dataset = part_of(digits, 64)
+    [before] = embed(spec, dataset, cache=tmp_path)
+    [file] = tmp_path.glob("simclr*.pt")
+    content = checkpoint.load(file)
+    content["encoder"]["stem.weight"] += 1
+    checkpoint.save(file, content)
+    [after] = embed(spec, dataset, cache=tmp_path)
+    assert not np.array_equal(before, after)
+    file.unlink()
+    assert np.array_equal(embed(spec, dataset, cache=tmp_path)[0], before)
+
+
+def test_a_resumed_training_keeps_its_arithmetic(images, tmp_path, monkeypatch):
+    """It does not probe again: it might find otherwise."""
+    options = {"file": tmp_path / "simclr.pt", "basis": "digits"}
+    found = iter([Arithmetic("contiguous", "bf16"), Arithmetic("channels_last", "fp32")])
+    monkeypatch.setattr(simclr, "fastest", lambda *_, **__: next(found))
+
+    def interrupt(share, detail):
+        if share > 0.5:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        run(images, progress=interrupt, **options)
+    run(images, **options)
+    assert checkpoint.load(options["file"])["arithmetic"] == ("contiguous", "bf16")
 
 
 def test_an_encoder_that_comes_with_the_package_is_not_trained_again(digits, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from sklearn.semi_supervised import LabelSpreading
 from boss.data import Dataset
 from boss.data.label_sets import LabelSet, resolve, validation_indices
 from boss.errors import InputError
+from boss.prototypes import embeddings, propagation
 from boss.prototypes.embeddings import embed
 from boss.prototypes.propagation import (
     Neighbors,
@@ -32,6 +33,13 @@ def flat(digits: Dataset) -> np.ndarray:
 
 def first_of_each(labels: np.ndarray) -> np.ndarray:
     return np.array([np.flatnonzero(labels == k)[0] for k in range(10)])
+
+
+def test_the_constants_that_no_run_names():
+    """A change of any of them changes what a run computes, but not its id."""
+    assert (propagation.NUM_NEIGHBORS, propagation.POWER) == (20, 3)
+    assert (propagation.ALPHA, propagation.SMOOTHING_ALPHA) == (0.99, 0.9)
+    assert (embeddings.STRONGEST, embeddings.WEIGHT_OF_OTHERS) == (256, 0.5)
 
 
 def test_a_graph_by_hand():
