@@ -61,7 +61,7 @@ def curves(found: Results) -> pd.DataFrame:
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
-    """What every variant costs, and what it comes to.
+    """Cost and final accuracy of every variant.
 
     Args:
         table: `curves`.
@@ -135,11 +135,12 @@ def parts(found: Results) -> list[Part]:
     made: list[Part] = [
         Table(
             "cost",
-            "What each variant costs, and what it comes to",
+            "Cost and final accuracy of each variant",
             "Processor time summed over threads, mean over runs: of embeddings and encoders, of "
-            "the trainings that selected images, and of the last training with its evaluations. "
-            "Beside other work on the machine it is longer. Accuracy: the teacher's after the "
-            "last step, mean over label sets ± sample standard deviation over runs."
+            "the trainings that selected images, and of the last training with its evaluations; "
+            "not of choosing the label set, nor of the predictions on all training images after "
+            "the last step. Beside other work on the machine it is longer. Accuracy: the teacher's "
+            "after the last step, mean over label sets ± sample standard deviation over runs."
             + left_out
             * bool(num_left_out),
             numbers,

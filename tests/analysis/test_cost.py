@@ -68,7 +68,9 @@ def test_ends(tmp_path):
     assert isinstance(picture, Picture)
     [axis] = picture.draw().axes
     assert axis.get_xlabel() == "processor minutes, over all cores"
-    assert len(axis.lines) == 5  # the runs, and their mean
+    *of_runs, of_mean = (line.get_ydata() for line in axis.lines)
+    assert len(of_runs) == 4
+    assert of_mean.tolist() == pytest.approx(sum(of_runs) / 4)
 
 
 def test_no_costs_no_section(tmp_path):
