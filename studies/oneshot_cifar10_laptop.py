@@ -37,8 +37,8 @@ LABEL_SETS = (
     *("boss:2", "boss:4", "boss:6", "select:cifar10-kmeans-patches-class-centroid"),
     *("fixmatch:2@10", "fixmatch:3@10", f"{LAPTOP_SELECTED}-class-centroid"),
 )
-# As long as all trainings of the recipe and the selections between them, by the passes through the
-# network; FixMatch also as long as these and the encoder.
+# On processors with bf16 FixMatch alone takes as long as the trainings of the recipe and half of
+# the selections between them; and as long as all of these, the embedding and the encoder.
 SHORT = {"num_images": 64 * 300}
 MORE = {"algorithm": "freematch", "unlabeled_ratio": 7}
 FULL = LAPTOP_FULL | {"num_images": 64 * 2500}
