@@ -175,15 +175,19 @@ def _prediction_rows(
     device: torch.device,
 ) -> pd.DataFrame:
     """Predictions of the last teacher, and of the network of the best test accuracy."""
-    best = copy.deepcopy(training.teacher)
-    best.load_state_dict(training.best_weights)
     images = dataset.train.images[: run.max_eval_images].to(device)
-    networks = {"last": training.teacher, "best_test": best}
-    found = [predict(network, images, precision=precision) for network in networks.values()]
+    found = [predict(training.teacher, images, precision=precision)]
+    weights = training.teacher.state_dict()
+    if all(torch.equal(weights[name], best) for name, best in training.best_weights.items()):
+        found *= 2  # the last is the best
+    else:
+        network = copy.deepcopy(training.teacher)
+        network.load_state_dict(training.best_weights)
+        found.append(predict(network, images, precision=precision))
     return pd.DataFrame(
         {
-            "network": np.repeat([*networks], len(images)),
-            "image_index": np.tile(np.arange(len(images)), len(networks)),
+            "network": np.repeat(["last", "best_test"], len(images)),
+            "image_index": np.tile(np.arange(len(images)), len(found)),
             "guess": np.concatenate([labels.cpu().numpy() for labels, _ in found]),
             "doubt": np.concatenate([uncertainty.cpu().numpy() for _, uncertainty in found]),
         }

@@ -17,7 +17,9 @@ from boss.data.label_sets import resolve
 from boss.errors import InputError
 from boss.results.read import Store, refuse_other_options
 from boss.training import checkpoint
+from boss.training.evaluate import predict
 from boss.training.probe import Arithmetic
+from boss.workers import rows
 from boss.workers.build import check
 from boss.workers.process import in_child
 from boss.workers.rows import run_row
@@ -59,6 +61,32 @@ def test_the_row_of_a_run(place, digits):
             assert pd.isna(row["parent"])
             continue
         assert row[name] == value, name
+
+
+@pytest.mark.parametrize("last_is_best", [True, False])
+def test_predictions_are_those_of_both_networks(last_is_best, digits, monkeypatch):
+    """Computed once where they are the same."""
+    training, _ = prepare(RUN, digits)
+    best = training.teacher if last_is_best else training.student
+    training.best_weights = {name: w.clone() for name, w in best.state_dict().items()}
+    if not last_is_best:
+        training.best_weights["classify.bias"] += torch.arange(10.0)
+        best.load_state_dict(training.best_weights)
+    seen = []
+
+    def counted(network, images, **options):
+        seen.append(len(images))
+        return predict(network, images, **options)
+
+    monkeypatch.setattr(rows, "predict", counted)
+    table = rows._prediction_rows(RUN, "fp32", training, digits, torch.device("cpu"))
+    assert len(seen) == (1 if last_is_best else 2)
+    for name, network in (("last", training.teacher), ("best_test", best)):
+        labels, doubts = predict(network, digits.train.images[: seen[0]], precision="fp32")
+        mine = table[table["network"] == name]
+        assert mine["image_index"].tolist() == list(range(len(labels)))
+        assert mine["guess"].tolist() == labels.tolist()
+        assert mine["doubt"].tolist() == doubts.tolist()
 
 
 @pytest.mark.parametrize("best", ["teacher", "student"])
