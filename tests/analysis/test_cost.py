@@ -68,9 +68,7 @@ def test_ends(tmp_path):
     assert isinstance(picture, Picture)
     [axis] = picture.draw().axes
     assert axis.get_xlabel() == "processor minutes, over all cores"
-    *of_runs, of_mean = (line.get_ydata() for line in axis.lines)
-    assert len(of_runs) == 4
-    assert of_mean.tolist() == pytest.approx(sum(of_runs) / 4)
+    assert len(axis.lines) == 8  # a curve and a dot for each run
 
 
 def test_no_costs_no_section(tmp_path):
@@ -78,16 +76,38 @@ def test_no_costs_no_section(tmp_path):
     assert cost.parts(load(tmp_path, "synthetic")) == []
 
 
+def test_a_round_begins_where_its_parent_ends(tmp_path):
+    """The embedding took 10 minutes; the first training 1, selecting 0.5, the second 4."""
+    start = {"start": "propagation", "embedding": "kmeans-patches:400", "num_start": 100}
+    parent, alone = make_run(**start), make_run()
+    child = child_of(parent)
+    changes = {
+        parent.id: costs(60.0, 600.0), child.id: costs(240.0, 30.0), alone.id: costs(180.0),
+    }  # fmt: skip
+    write_store(tmp_path, [parent, child, alone], changes=changes)
+    found = load(tmp_path, "synthetic")
+    _, total, of_trainings = cost.parts(found)
+    assert "took, 10 minutes, paid" in of_trainings.caption
+    accuracy = 100 * found.runs.set_index("run_id")["last_accuracy"]
+    for picture, paid in ((total, 10), (of_trainings, 0)):
+        [axis] = picture.draw().axes
+        drawn = [line.get_xydata().tolist() for line in axis.lines]
+        ends = sorted(xy[0] for xy in drawn if len(xy) == 1)
+        expected = sorted([(paid + 1, parent.id), (3, alone.id), (paid + 5.5, child.id)])
+        for (x, y), (minutes, run_id) in zip(ends, expected, strict=True):
+            assert (x, y) == pytest.approx((minutes, accuracy[run_id]))
+        [joined] = [xy for xy in drawn if len(xy) > 1 and xy[-1][0] == pytest.approx(paid + 5.5)]
+        assert joined[0] == pytest.approx([paid + 1, accuracy[parent.id]])
+
+
 def test_trainings_of_another_length_share_a_figure(tmp_path):
-    """Two experiments, one variant: a curve for each, with a name of its own."""
+    """Of one kind, and of one color; the table tells them apart."""
     short, long = make_run(), make_run(num_images=240_000)
     unknown = make_run(label_set="fixmatch:4@10")
     changes = {short.id: costs(60.0), long.id: costs(120.0)}
     write_store(tmp_path, [short, long, unknown], changes=changes)
     table, picture = cost.parts(load(tmp_path, "synthetic"))
     assert "unknown or a GPU's: 1 run." in table.caption
-    figure = picture.draw()
-    [legend] = figure.legends
-    names = [text.get_text() for text in legend.get_texts()]
-    assert len(set(names)) == 2
-    assert all("240000" in name or "120000" in name for name in names)
+    assert len(table.text) == 2
+    [legend] = picture.draw().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["fixmatch (2)"]
