@@ -30,7 +30,7 @@ def test_every_row_says_what_a_reviewer_needs(study):
     assert runs["commit"].str.fullmatch(r"[0-9a-f]{40}").all()  # and not -dirty
     assert runs["dataset_fingerprint"].str.fullmatch(r"[0-9a-f]{64}").all()
     assert runs["device"].str.len().gt(2).all()
-    assert runs["budget"].isin(["smoke", "short", "paper"]).all()
+    assert runs["budget"].isin(["smoke", "laptop", "short", "paper"]).all()
     for text in runs["versions"].unique():
         assert {"python", "torch", "torchvision", "numpy"} <= json.loads(text).keys()
     assert (runs["seconds"] > 0).all()
@@ -101,6 +101,7 @@ def test_nothing_large_or_unfinished_is_committed():
     others = {*paths} - encoders
     assert not [p for p in others if p.suffix in (".pt", ".lock") or "state" in p.parts]
     sizes = {p: (ROOT / p).stat().st_size for p in paths if (ROOT / p).exists()}
-    assert max(sizes[p] for p in others if p in sizes) < 2**21
+    # 3,000 selected images of each class, in each of many runs, are the most.
+    assert max(sizes[p] for p in others if p in sizes) < 12 * 2**20
     assert max(sizes[p] for p in encoders) < 5 * 2**20  # hours of training
-    assert sum(sizes.values()) < 48 * 2**20
+    assert sum(sizes.values()) < 64 * 2**20
