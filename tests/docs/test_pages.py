@@ -10,6 +10,7 @@ from scipy import stats
 
 from boss import api
 from boss.cli import make_parser
+from boss.study.designs import LAPTOP_SELECTED
 from boss.study.study import load
 from tests.conftest import ROOT
 
@@ -93,6 +94,44 @@ def test_the_table_of_the_readme_is_that_of_the_committed_results():
             f"{sets[algorithm].min():.1f} to {sets[algorithm].max():.1f}",
             last[str(algorithm)],
         ]
+
+
+# Rows of the README's table of ten labels on CIFAR-10, and the label sets that they are means of.
+ONESHOT_ROWS = {
+    "Class centroids of the embedding": (f"{LAPTOP_SELECTED}-class-centroid",),
+    "Hand-picked, set 6": ("boss:6",),
+    "Hand-picked, set 2": ("boss:2",),
+    "Hand-picked, set 4": ("boss:4",),
+}
+
+
+def test_the_table_of_ten_labels_is_that_of_the_committed_results():
+    """Computed from the parquet files, without the code of the report."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("<!-- table: oneshot_cifar10_laptop -->")[1]
+    lines = table.split("<!-- end of table -->")[0].strip().splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == list(ONESHOT_ROWS)
+    runs = pd.read_parquet(REFERENCE / "oneshot_cifar10_laptop" / "runs")
+    runs = runs[runs["num_images"] <= 64 * 600]
+    last, alone = runs["round"] == 3, (runs["round"] == 0) & (runs["start"] == "labels")
+    fixmatch = runs["algorithm"] == "fixmatch"
+    columns = {
+        "recipe": last & fixmatch,
+        "propagation": (runs["round"] == 0) & (runs["start"] == "propagation"),
+        "ten images": alone & (runs["algorithm"] == "supervised"),
+        "plain": alone & fixmatch,
+    }
+    for line, label_sets in zip(lines, ONESHOT_ROWS.values(), strict=True):
+        here = runs["label_set"].isin(label_sets)
+        counts, means = [], []
+        for chosen in columns.values():
+            percent = 100 * runs.loc[here & chosen, "last_accuracy"]
+            assert set(runs.loc[here & chosen, "label_set"]) in (set(label_sets), set())
+            counts.append(len(percent))
+            means.append(f"{percent.mean():.1f}" if len(percent) else "-")
+        percent = 100 * runs.loc[here & columns["recipe"], "last_accuracy"]
+        means[0] += f" ({percent.min():.1f} to {percent.max():.1f})"
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [str(counts[0]), *means]
 
 
 def test_the_example_of_a_new_algorithm_stands_in_its_files():
