@@ -154,8 +154,8 @@ def test_the_rows_of_a_child(place, digits):
     assert row["num_wrong_picks"] == (picks["label"] != picks["true_label"]).sum() > 0
     assert row["stop_reason"].startswith("enough") == (len(picks) == 30)
     assert pd.isna(row["oracle"])
-    assert row["labels"].tolist() == labeled["image_index"].tolist()
-    assert row["label_classes"].tolist() == labeled["label"].tolist()
+    assert row["labels"].tolist() == prototypes["image_index"].tolist()
+    assert row["label_classes"].tolist() == prototypes["label"].tolist()
     truth = digits.train.labels[labeled["image_index"].tolist()].tolist()
     assert labeled["true_label"].tolist() == truth
     assert prototypes["image"].notna().all()

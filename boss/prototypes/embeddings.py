@@ -124,14 +124,17 @@ def embed(
 
 
 def _encoders(form: Form, dataset: Dataset, cache: Path, seed: int, device: str) -> str:
-    """The content of the files of an embedding's trained encoders; "" if it has none."""
+    """A digest of the weights of each encoder that is trained for an embedding; "" if none is."""
     digests = []
     for name in joined(str(form)):
         part = parse(name)
         if part.name == "simclr":
             path = cache / f"{_name(part, dataset, seed, dataset.train, device)}.pt"
-            content = path.read_bytes() if path.is_file() else b""
-            digests.append(hashlib.sha256(content).hexdigest())
+            weights = (checkpoint.load(path) or {}).get("encoder", {})
+            digest = hashlib.sha256()
+            for tensor in weights.values():
+                digest.update(tensor.numpy().tobytes())
+            digests.append(digest.hexdigest())
     return " ".join(digests)
 
 

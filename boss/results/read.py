@@ -212,7 +212,10 @@ def parts_in(folder: Path) -> list[Path]:
 
 
 def labels_of(row: Mapping[Any, Any]) -> tuple[list[int], list[int]]:
-    """The images of the label set of a run and their classes; selected images come after them."""
+    """The images of the label set of a run and their classes.
+
+    In rows from before they had a table of their own, selected images come after them.
+    """
     num = int(row["num_labels"] - row["num_picks"])
     return [*row["labels"]][:num], [*row["label_classes"]][:num]
 

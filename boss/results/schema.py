@@ -48,7 +48,7 @@ TABLES: dict[str, pa.Schema] = {
         ("num_steps", INT, "optimizer steps"),
         ("round", INT, "round of self-training; 0: no parent"),
         ("dataset_fingerprint", TEXT, "SHA-256 over all images, also unlabeled ones, and labels"),
-        ("labels", pa.list_(INT), "positions of the labeled images in the training set"),
+        ("labels", pa.list_(INT), "positions of the label set's images in the training set"),
         ("label_classes", pa.list_(INT), "class of each: the true one, unless a file gives it"),
         ("num_labels", INT, "number of labeled images"),
         ("num_picks", INT, "how many of the labeled images a parent or label propagation selected"),

@@ -88,16 +88,18 @@ def run_row(
         oracles.append(f"an oracle in round {ancestor.round}" if leaks else "")
         ancestor = ancestor.parent
     truth = dataset.train.labels.numpy()
+    num_picks = 0 if selection is None else len(selection.indices)
+    num_own = len(labels.indices) - num_picks  # selected images have a table of their own
     return run.as_dict() | {
         "run_id": run.id,
         "study": runtime.study,
         "dataset_fingerprint": dataset.fingerprint,
-        "labels": list(labels.indices),
-        "label_classes": list(labels.labels),
+        "labels": list(labels.indices[:num_own]),
+        "label_classes": list(labels.labels[:num_own]),
         "num_labels": len(labels.indices),
         "parent": run.parent and run.parent.id,
         "round": run.round,
-        "num_picks": 0 if selection is None else len(selection.indices),
+        "num_picks": num_picks,
         "num_wrong_picks": 0
         if selection is None
         else int((selection.predictions != truth[selection.indices]).sum()),

@@ -80,8 +80,10 @@ def test_the_most_certain_images_join_the_label_set(embedding, place, digits):
     indices, classes = np.array(prototypes.indices), np.array(prototypes.labels)
     found = propagate(neighbor_graph(features), indices, classes, 10)
     expected = expected_selection(found, prototypes, 40)
-    assert row["labels"].tolist() == [*prototypes.indices, *expected]
-    assert row["label_classes"].tolist() == [*prototypes.labels, *found.predictions[expected]]
+    assert row["labels"].tolist() == [*prototypes.indices]
+    assert row["label_classes"].tolist() == [*prototypes.labels]
+    assert labeled["image_index"].tolist() == [*prototypes.indices, *expected]
+    assert labeled["label"].tolist() == [*prototypes.labels, *found.predictions[expected]]
     assert (row["start"], row["embedding"], row["num_start"]) == ("propagation", embedding, 40)
     assert (row["num_picks"], row["round"], row["pick_labels"]) == (400, 0, "pseudo")
     picks = labeled[labeled["is_pick"]]
@@ -363,7 +365,8 @@ def test_what_a_start_cost_is_noted_once(digits, tmp_path):
     trained = checkpoint.load(network)
     assert 0 < trained["processor_seconds"] < row["start_processor_seconds"]
     checkpoint.save(network, trained | {"processor_seconds": 5000.0})
-    features.write_text('{"processor_seconds": 1000.0}')
+    noted = json.loads(features.read_text())
+    features.write_text(json.dumps(noted | {"processor_seconds": 1000.0}))
     store = Store(tmp_path, "s")
     _, selection = labeled_images(run, digits, store)
     took = starts.processor_seconds(run, digits, selection, store)
