@@ -102,6 +102,7 @@ ONESHOT_ROWS = {
     "Hand-picked, set 6": ("boss:6",),
     "Hand-picked, set 2": ("boss:2",),
     "Hand-picked, set 4": ("boss:4",),
+    "Random, `fixmatch:3@10`": ("fixmatch:3@10",),
 }
 
 
