@@ -95,6 +95,8 @@ TABLES: dict[str, pa.Schema] = {
         ("class_name", TEXT, "name of the class"),
         ("test_accuracy", FLOAT, "share of the test images of this class classified correctly"),
         ("test_count", INT, "test images of this class"),
+        ("confused_with", INT, "index of the class that most of its misclassified images got"),
+        ("confused_count", INT, "how many of them; of classes with equally many, the first"),
         ("predicted_count", INT, "pseudo-labels of this class since the last evaluation"),
         ("pseudo_label_count", INT, "pseudo-labels of this class that were used since then"),
         ("pseudo_label_accuracy", FLOAT, "share of those used that are right"),

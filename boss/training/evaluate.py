@@ -16,9 +16,18 @@ from boss.losses import cross_entropy
 class Evaluation(NamedTuple):
     """Counts, so that every mean can be taken from them."""
 
-    correct: Tensor  # per class (K,)
-    total: Tensor  # per class (K,)
+    confusion: Tensor  # images by true class and predicted class (K, K)
     loss: Tensor  # summed cross entropy in nats, a scalar
+
+    @property
+    def correct(self) -> Tensor:
+        """Images classified correctly, by class (K,)."""
+        return self.confusion.diagonal()
+
+    @property
+    def total(self) -> Tensor:
+        """Images by class (K,)."""
+        return self.confusion.sum(dim=1)
 
     @property
     def accuracy(self) -> float:
@@ -44,20 +53,16 @@ def evaluate(
     training = network.training
     network.eval()
     num_classes, device = images.num_classes, images.labels.device
-    classes = torch.arange(num_classes, device=device)
-    correct = torch.zeros(num_classes, dtype=torch.int64, device=device)
-    total = torch.zeros_like(correct)
+    cells = torch.zeros(num_classes * num_classes, dtype=torch.int64, device=device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(0, len(images), batch_size):
         y = images.labels[start : start + batch_size]
         logits = forward_in(precision, network, images.images[start : start + batch_size])
-        of_class = y[:, None] == classes  # (n, K)
-        right = logits.argmax(dim=1) == y  # (n,)
-        total += of_class.sum(dim=0)
-        correct += (of_class & right[:, None]).sum(dim=0)
+        cell = y * num_classes + logits.argmax(dim=1)  # (n,)
+        cells.scatter_add_(0, cell, torch.ones_like(cell))
         loss += cross_entropy(logits, y).sum()
     network.train(training)
-    return Evaluation(correct, total, loss)
+    return Evaluation(cells.reshape(num_classes, num_classes), loss)
 
 
 @torch.inference_mode()

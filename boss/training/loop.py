@@ -124,6 +124,8 @@ def _class_rows(
 ) -> list[dict[str, Any]]:
     predicted, used, known, right = training.totals.pseudo_labels.tolist()
     has_unlabeled = training.totals.unlabeled > 0
+    wrong = test.confusion.clone().fill_diagonal_(0)
+    most, taker = (found.tolist() for found in wrong.max(dim=1))
     return [
         {
             "step": training.step,
@@ -132,6 +134,8 @@ def _class_rows(
             "class_name": class_names[k],
             "test_accuracy": _ratio(int(test.correct[k]), int(test.total[k])),
             "test_count": int(test.total[k]),
+            "confused_with": taker[k] if most[k] else None,
+            "confused_count": most[k],
             "predicted_count": int(predicted[k]) if has_unlabeled else None,
             "pseudo_label_count": int(used[k]) if has_unlabeled else None,
             "pseudo_label_accuracy": _ratio(right[k], known[k]),

@@ -248,6 +248,10 @@ def rows(
                     "class_name": name,
                     "test_accuracy": right[index] / TEST_COUNT,
                     "test_count": TEST_COUNT,
+                    "confused_with": (index + 1) % len(classes)
+                    if right[index] < TEST_COUNT
+                    else None,
+                    "confused_count": (TEST_COUNT - right[index]) // 2,
                     "predicted_count": round(9000 * share[index]) if has_pseudo_labels else None,
                     "pseudo_label_count": round(8000 * share[index]) if has_pseudo_labels else None,
                     "pseudo_label_accuracy": overall if has_pseudo_labels else None,

@@ -422,6 +422,12 @@ def test_logs_by_hand(digits):
             assert of_class["predicted_count"] == (guess == k).sum()
             assert of_class["pseudo_label_count"] == (guess[used] == k).sum()
         assert sum(c["test_count"] for c in classes) == 100
+    confusion = evaluate(training.teacher, data.test).confusion.tolist()
+    for k, row in enumerate(training.class_evaluations[-20:-10]):  # the teacher, at the end
+        wrong = [count if j != k else 0 for j, count in enumerate(confusion[k])]
+        assert row["confused_count"] == max(wrong)
+        assert row["confused_with"] == (wrong.index(max(wrong)) if any(wrong) else None)
+        assert row["test_accuracy"] * row["test_count"] == pytest.approx(confusion[k][k])
 
 
 def test_evaluation_equals_a_plain_loop(digits):
@@ -432,12 +438,15 @@ def test_evaluation_equals_a_plain_loop(digits):
     result = evaluate(network, digits.test, batch_size=77)
     assert network.training
     network.eval()
-    correct, loss = [0] * 10, 0.0
+    confusion, loss = [[0] * 10 for _ in range(10)], 0.0
     with torch.no_grad():
         for image, y in zip(digits.test.images, digits.test.labels.tolist(), strict=True):
             logits = network(to_float(image[None]))[0]
-            correct[y] += int(logits.argmax()) == y
+            confusion[y][int(logits.argmax())] += 1
             loss -= float(logits.log_softmax(0)[y])
+    correct = [confusion[k][k] for k in range(10)]
+    assert 0 < sum(correct) < len(digits.test)
+    assert result.confusion.tolist() == confusion
     assert result.correct.tolist() == correct
     assert result.total.tolist() == torch.bincount(digits.test.labels).tolist()
     assert result.mean_loss == pytest.approx(loss / len(digits.test), rel=1e-4)
