@@ -38,6 +38,7 @@ NETWORKS = ("last", "best_test")  # in the order in which predictions are stored
 CHECKED_BY = ("dataset_fingerprint", "device", "versions", "commit", "finished_at")
 LOCK_SECONDS = 60.0
 LEVEL = 15  # of zstd: 19 saves another 2% and takes four times as long
+DICTIONARY_BYTES = 2**26  # beyond it, values are stored as often as they occur
 Row = dict[str, Any]
 
 
@@ -320,12 +321,12 @@ def _replace(path: Path, content: bytes) -> None:
 def _encoded(table: str, rows: pa.Table) -> bytes:
     """A parquet file with these rows.
 
-    Of the encodings these came out smallest under zstd: dictionaries of texts, accuracies and
-    rounded doubts, which take few values; nothing for other numbers, except for those of the tables
-    that have a row for each of many images.
+    Of the encodings these came out smallest under zstd: dictionaries of texts, accuracies, rounded
+    doubts and the pixels of labeled images, which all runs on a label set share; nothing for other
+    numbers, except for those of the tables that have a row for each of many images.
     """
     few = [c.name for c in rows.schema if c.type == TEXT or c.name == "test_accuracy"]
-    few += ["doubt"] if table == "labeled_images" else []
+    few += ["doubt", "image"] if table == "labeled_images" else []
     special = {
         "predictions": {"image_index": "DELTA_BINARY_PACKED", "doubt": "BYTE_STREAM_SPLIT"},
         "labeled_images": dict.fromkeys(("position", "image_index"), "DELTA_BINARY_PACKED"),
@@ -334,7 +335,7 @@ def _encoded(table: str, rows: pa.Table) -> bytes:
     pq.write_table(
         rows.combine_chunks(), buffer, row_group_size=2**20, compression="zstd",
         compression_level=LEVEL, use_dictionary=few, write_statistics=False, store_schema=False,
-        column_encoding=special.get(table),
+        column_encoding=special.get(table), dictionary_pagesize_limit=DICTIONARY_BYTES,
     )  # fmt: skip
     return bytes(buffer.getvalue())
 

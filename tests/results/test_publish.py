@@ -125,6 +125,27 @@ def test_without_sources_the_parts_become_one_file_per_table(parts, tmp_path):
     assert {*files(tmp_path / "to")} == {f"s/{table}/{FILE}" for table in TABLES}
 
 
+def test_the_pixels_of_a_label_set_are_stored_once(tmp_path):
+    """Here 100 images of 2 kB each, which all runs share."""
+    sizes = []
+    for count in (1, 30):
+        runs = [made.make_run(label_set="fixmatch:3@100", repeat=number) for number in range(count)]
+        results = tmp_path / str(count)
+        for run in runs:
+            row, tables = made.rows(run)
+            for image in tables["labeled_images"]:
+                image["image"] = made.stream("noise", image["image_index"]).bytes(2_000)
+            tables["predictions"] = [
+                {"network": "last", "image_index": 0, "guess": 0, "doubt": 0.5}
+            ]
+            Store(results, "s").write(row | {"study": "s"}, **tables)
+        expected = content(results)
+        publish(STUDY, [], results)
+        assert content(results) == expected
+        sizes.append((results / "s/labeled_images" / FILE).stat().st_size)
+    assert 200_000 < sizes[0] < sizes[1] < 1.1 * sizes[0]
+
+
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(
