@@ -189,7 +189,7 @@ NETWORK = [
     ),
     (
         "boss/models/__init__.py",
-        "NETWORKS: tuple[type[Network], ...] = (WideResNet,)",
+        "NETWORKS: tuple[type[Network], ...] = (WideResNet, FastCNN)",
         "NETWORKS += (SmallCNN,)",
     ),
 ]
