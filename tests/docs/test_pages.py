@@ -100,8 +100,10 @@ def test_the_table_of_the_readme_is_that_of_the_committed_results():
 ONESHOT_ROWS = {
     "Class centroids of the embedding": (f"{LAPTOP_SELECTED}-class-centroid",),
     "Hand-picked, set 6": ("boss:6",),
+    "Class centroids of k-means patches": ("select:cifar10-kmeans-patches-class-centroid",),
     "Hand-picked, set 2": ("boss:2",),
     "Hand-picked, set 4": ("boss:4",),
+    "Random, `fixmatch:2@10`": ("fixmatch:2@10",),
     "Random, `fixmatch:3@10`": ("fixmatch:3@10",),
 }
 
