@@ -290,9 +290,9 @@ def test_a_reader_that_leaves_does_not_stop_the_training(tmp_path, until, color,
     while until not in process.stdout.readline():
         pass
     process.stdout.close()
-    assert process.wait(timeout=120) == 0
+    code = process.wait(timeout=120)
     assert process.stderr is not None
-    assert process.stderr.read() == ""
+    assert (code, process.stderr.read()) == (0, "")
     process.stderr.close()
     out, _ = command("status", "mine.py", cwd=tmp_path)
     assert "2 finished" in out
