@@ -160,7 +160,7 @@ INTRODUCTION = """\
 
 `<study>/` holds your own runs (ignored by git), in one file per run and table;
 `reference/<study>/` the committed ones; `report/` in each what `boss-study report <study>` makes
-of them.
+of them (committed for studies with more than smoke runs).
 
 ```python
 from pathlib import Path
