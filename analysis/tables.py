@@ -67,6 +67,19 @@ def signed_interval(low: float, high: float, digits: int = 1) -> str:
     return interval(low, high, lambda value: signed(value, digits))
 
 
+def p_value(value: float) -> str:
+    """A p value with two significant digits; small ones as a bound.
+
+    >>> p_value(0.0312), p_value(0.5), p_value(1e-7), p_value(float("nan"))
+    ('0.031', '0.50', '< 0.0001', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    if value < 1e-4:
+        return "< 0.0001"
+    return f"{value:#.2g}".rstrip(".")
+
+
 def wins(num_wins: int, num_pairs: int) -> str:
     """How many of the pairs were won."""
     return f"{num_wins} / {num_pairs}" if num_pairs else "-"

@@ -21,7 +21,7 @@ from ..naming import FAMILIES, HYPERPARAMETERS, ORACLE_MARK, RANDOM, is_plain
 from ..sections import prototypes, self_training
 from ..sections.balancing_runs import BASELINE
 from ..sections.class_balance import class_measures
-from ..statistics import NO_INTERVAL, PAIR_KEYS, Interval
+from ..statistics import MIN_SETS, NO_INTERVAL, PAIR_KEYS, Interval
 from .catalog import (
     BALANCING,
     BEST,
@@ -41,7 +41,6 @@ from .findings import (
     ABOVE_ZERO,
     BELOW_ZERO,
     MIN_BUCKETS,
-    MIN_SETS,
     Finding,
     bucket_trend,
     class_variance,

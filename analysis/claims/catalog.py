@@ -81,7 +81,6 @@ REPEATS = Claim(
     "standard deviation between repeats of a label set in points",
     "above the standard deviation from drawing test images alone: the square root of the mean of "
     "p(1 - p) / N",
-    over="repeats",
 )
 LABEL_SETS = Claim(
     "4",

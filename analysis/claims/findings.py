@@ -15,12 +15,11 @@ from ..sections import prototypes
 from ..sections.class_balance import FAILED, class_measures
 from ..sections.protocols import protocols_table
 from ..sections.variance import spread_table
-from ..statistics import NO_INTERVAL, Floats, Interval
+from ..statistics import MIN_SETS, NO_INTERVAL, Floats, Interval, ratio_interval, sd_interval
 from ..tables import number, plural
 from .catalog import EVEN_SD, FAR_LARGER, LEARNED, MOST, REACHED
-from .intervals import permutation_p, ratio_interval, sd_interval, share_interval
+from .intervals import permutation_p, share_interval
 
-MIN_SETS = 3  # for an interval over label sets
 MIN_SETS_OF_SHARE = 6  # fewer can never put the interval of a share above 1/2
 MIN_BUCKETS = 5  # of fewer the best p value is above 0.05
 MIN_REPEATS = MIN_FULL = 2
@@ -131,7 +130,7 @@ def class_variance(classes: pd.DataFrame) -> Finding:
 def repeat_spread(runs: pd.DataFrame) -> Finding:
     """Claim 3: spread of repeats against the spread caused by a finite test set.
 
-        sd = sqrt(MSW), N - k degrees of freedom (`statistics.variance_components`, `sd_interval`)
+        sd = sqrt(MSW) (`statistics.variance_components`, `statistics.sd_interval`)
         limit = sqrt(mean over runs of p (1 - p) / num_test)
 
     The limit assumes that each network is tested on different images. Ours share their test images,
@@ -143,7 +142,9 @@ def repeat_spread(runs: pd.DataFrame) -> Finding:
     parts = statistics.variance_components(runs, "percent")
     p = runs["percent"] / 100
     limit = 100 * math.sqrt(float((p * (1 - p) / runs["num_test"]).mean()))
-    ends = sd_interval(parts.repeat, parts.num_runs - parts.num_label_sets)
+    groups = runs.groupby("label_set", sort=False)["percent"]
+    df = np.array(groups.count() - 1, np.float64)
+    ends = sd_interval(np.array(groups.var(ddof=1).fillna(0.0), np.float64) * df, df)
     return Finding(
         math.sqrt(parts.repeat),
         ends,
@@ -181,12 +182,12 @@ def effect(rows: pd.DataFrame, against: pd.DataFrame, value: str, limits: Interv
 
 def prototype_effect(iconic: pd.DataFrame, random: pd.DataFrame) -> Finding:
     """Claim 6a: `statistics.welch` between the means of the label sets of two families."""
-    difference, ends = statistics.welch(prototypes.set_means(iconic), prototypes.set_means(random))
+    found = statistics.welch(prototypes.set_means(iconic), prototypes.set_means(random))
     counts = [frame["label_set"].nunique() for frame in (iconic, random)]
     missing = f"needs at least {MIN_SETS} label sets of each; there are {counts[0]} and {counts[1]}"
     return Finding(
-        difference,
-        ends,
+        found.value,
+        found.interval,
         counts[0],
         len(iconic),
         missing=missing * (min(counts) < MIN_SETS),
@@ -250,9 +251,9 @@ def to_full(children: pd.DataFrame, full: "pd.Series[float] | None") -> Finding:
     if full is None:
         return Finding(num_label_sets=ours.n, num_runs=len(children), missing=missing)
     theirs = statistics.Summary(float(full["mean"]), float(full["sd"]), there)
-    difference, ends = statistics.welch_summary(ours, theirs)
+    found = statistics.welch_summary(ours, theirs)
     remark = f"fully supervised: {number(theirs.mean)}, {plural(there, 'run')}"
-    return Finding(difference, ends, *counts, limits, missing=missing, remark=remark)
+    return Finding(found.value, found.interval, *counts, limits, missing=missing, remark=remark)
 
 
 def optimism(runs: pd.DataFrame, limits: Interval) -> Finding:

@@ -9,7 +9,7 @@ import pandas as pd
 from .. import statistics
 from ..load import AGGREGATES, ALL, CLASS_MEAN
 from ..sections.published import PUBLISHED, published_moments, read_published
-from ..statistics import NO_INTERVAL, Interval
+from ..statistics import NO_INTERVAL, Interval, ratio_interval
 from ..tables import interval
 from .catalog import (
     BEST,
@@ -30,7 +30,6 @@ from .findings import (
     split_runs,
     unevenness,
 )
-from .intervals import ratio_interval
 
 TOP_BUCKET, MOST_PROTOTYPICAL = "carlini:7", "most prototypical bucket"
 

@@ -44,6 +44,7 @@ from ..tables import (
     column,
     interval,
     number,
+    p_value,
     signed,
     signed_interval,
     wins,
@@ -51,20 +52,16 @@ from ..tables import (
 )
 from .published import published_means
 
-NUM_RESAMPLES = 10_000  # of the bootstrap
-
-
-BOOTSTRAP_SEED = 0
-
 
 def algorithms_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Per group: mean of last accuracies over label sets, intervals, difference to the baseline.
 
     Returns:
         mean_percent: mean over label sets of their means; sd_percent: over all runs; low, high:
-        Student's 95% interval over label sets; bootstrap_low, bootstrap_high: two-stage percentile
-        bootstrap; baseline, difference_points with low and high, num_pairs, num_wins, num_ties:
-        `statistics.compare`, over runs with the same label set and repeat.
+        Student's 95% interval over label sets; baseline, difference_points with low, high and p,
+        num_difference_sets, num_pairs, num_wins, num_ties: `statistics.compare`, over runs with
+        the same label set and repeat; difference_p_holm: of the differences of an experiment over
+        `statistics.MIN_SETS` label sets or more, adjusted for their number.
     """
     runs = runs.assign(percent=100 * runs["last_accuracy"])
     rows = []
@@ -73,22 +70,22 @@ def algorithms_table(runs: pd.DataFrame) -> pd.DataFrame:
         against = block[block["variant"] == baseline]
         for variant, group in block.groupby("variant", sort=False):
             mean = statistics.cluster_mean(group, "percent")
-            boot = statistics.cluster_bootstrap(
-                group,
-                "percent",
-                num_resamples=NUM_RESAMPLES,
-                rng=np.random.default_rng(BOOTSTRAP_SEED),  # anew: no row depends on the others
-            )
             row = {"experiment": experiment, "variant": variant, "num_runs": mean.num_runs}
             row |= {"num_label_sets": mean.num_label_sets, "mean_percent": mean.mean}
             row |= {"sd_percent": group["percent"].std(ddof=1)}
             row |= {"low": mean.interval.low, "high": mean.interval.high}
             row |= {"interval_over": mean.interval_over}
-            row |= {"bootstrap_low": boot.low, "bootstrap_high": boot.high}
             rows.append(
                 row | difference_to(group, against, "" if variant == baseline else baseline)
             )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    is_tested = table["difference_interval_over"] == "label sets"
+    is_tested &= table["num_difference_sets"] >= statistics.MIN_SETS
+    p_values = table["difference_p"].where(is_tested).groupby(table["experiment"], sort=False)
+    table["difference_p_holm"] = p_values.transform(
+        lambda values: statistics.holm(values.to_numpy(dtype=float))
+    )
+    return table
 
 
 def difference_to(
@@ -103,6 +100,8 @@ def difference_to(
         "difference_low": difference.interval.low,
         "difference_high": difference.interval.high,
         "difference_interval_over": difference.interval_over,
+        "difference_p": difference.p_value,
+        "num_difference_sets": difference.num_label_sets,
         "num_pairs": comparison.num_pairs,
         "num_wins": comparison.num_wins,
         "num_ties": comparison.num_ties,
@@ -117,12 +116,12 @@ def algorithms_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["mean"] = column(numbers, number, "mean_percent")
     text["sd of runs"] = column(numbers, number, "sd_percent")
     text["95% interval"] = column(numbers, interval, "low", "high")
-    text["bootstrap"] = column(numbers, interval, "bootstrap_low", "bootstrap_high")
     text["compared with"] = numbers["baseline"].replace("", "-")
     text["difference"] = column(numbers, signed, "difference_points")
     text["95% interval of the difference"] = column(
         numbers, signed_interval, "difference_low", "difference_high"
     )
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
     text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 
@@ -134,18 +133,18 @@ def verdicts_table(numbers: pd.DataFrame) -> pd.DataFrame:
         numbers: `algorithms`.
 
     Returns:
-        per experiment with several variants and label sets to compare: baseline; better, worse and
-        undecided: the variants whose interval of the difference, over label sets, lies above 0,
-        below 0, or neither; separated by "; ".
+        per experiment with several variants and `statistics.MIN_SETS` label sets or more to
+        compare: baseline; better, worse and undecided: the variants whose difference is above 0 or
+        below it by Holm's adjusted p value, or neither; separated by "; ".
     """
     rows = []
     for experiment, block in numbers.groupby("experiment", sort=False):
         compared = block[block["num_pairs"] > 0]
-        over_sets = compared["difference_interval_over"] == "label sets"
-        if len(compared) < 2 or not over_sets.any():
+        if len(compared) < 2 or not compared["difference_p_holm"].notna().any():
             continue
-        better = over_sets & (compared["difference_low"] > 0)
-        worse = over_sets & (compared["difference_high"] < 0)
+        is_clear = compared["difference_p_holm"] <= 1 - statistics.LEVEL
+        better = is_clear & (compared["difference_points"] > 0)
+        worse = is_clear & (compared["difference_points"] < 0)
         row = {"experiment": experiment, "baseline": compared["baseline"].iloc[0]}
         for name, chosen in (
             ("better", better),
@@ -338,12 +337,12 @@ def algorithm_parts(
             "Algorithms",
             "Mean over label sets of the mean over repeats, in percent; sd over all runs. "
             "95% interval: Student's t over the means of the label sets (over repeats if there is "
-            "one label set: then it says nothing about others). Bootstrap: percentile interval of "
-            f"{NUM_RESAMPLES:,} resamples of label sets, then of repeats within them (seed "
-            f"{BOOTSTRAP_SEED}); with few label sets it is too narrow. Difference: over "
+            "one label set: then it says nothing about others). Difference: over "
             "pairs of runs with the same label set and repeat, which share their random streams, "
             "with Student's t interval over label sets, since repeats of one label set are not "
-            "independent; wins: pairs in which the algorithm is better.",
+            "independent. p: of no difference, by the same t, adjusted by Holm's method for all "
+            f"differences of the experiment over at least {statistics.MIN_SETS} label sets. Wins: "
+            "pairs in which the algorithm is better.",
             numbers,
             algorithms_text(numbers),
         )
@@ -353,10 +352,11 @@ def algorithm_parts(
             Table(
                 "verdicts",
                 "Which are better than the one they are compared with",
-                "Better: the 95% interval of the difference in the table above, over label sets, "
-                "lies above 0; worse: below; undecided: neither, or there are fewer than two label "
-                "sets. Each for itself: of 20 that are no better and no worse, one would be called "
-                "either.",
+                "Better: the difference in the table above is positive with an adjusted p value of "
+                f"at most {1 - statistics.LEVEL:.2f}; worse: negative; undecided: neither, or "
+                f"there are fewer than {statistics.MIN_SETS} label sets. All verdicts of an "
+                "experiment together: if none is better or worse, the chance that any is called "
+                "so is at most 5%.",
                 verdicts,
                 verdicts_text(verdicts),
             )

@@ -19,7 +19,16 @@ from ..load import Results
 from ..page.parts import Part, Picture, Table, slug, suffixes
 from ..style import GRAY, Color, color, how_many, legend_columns, set_title
 from ..tables import counts_text, plural
-from .comparison import DRAWN, axis_name, beside, measure, published_summary, table_text, with_names
+from .comparison import (
+    DRAWN,
+    MARGIN,
+    axis_name,
+    beside,
+    measure,
+    published_summary,
+    table_text,
+    with_names,
+)
 from .comparison_settings import (
     KNOWN_TEXT,
     blocks,
@@ -345,8 +354,10 @@ def block_parts(
         "deviation of their means (with one label set: over its runs). Published: mean ± standard "
         f"deviation over n folds, as printed; {KNOWN_TEXT}. Differences are in points, with "
         "Welch's 95% interval where both have at least two label sets. If the label sets are the "
-        "same, the interval is too wide because it ignores the pairing. -: not run or not "
-        "published."
+        "same, the interval is too wide because it ignores the pairing. Verdict: equivalent if the "
+        f"90% interval lies within {MARGIN:g} point of 0 (two one-sided tests), higher or lower if "
+        "the p value, adjusted by Holm's method for all differences, is at most 0.05. -: not run "
+        "or not published."
     )
     made: list[Part] = []
     first = comparison.panels[0] if comparison.panels else None

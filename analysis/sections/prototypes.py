@@ -68,15 +68,16 @@ def families(runs: pd.DataFrame) -> pd.DataFrame:
         for name in sorted(block["family"].unique(), key=family_order):
             group = block[block["family"] == name]
             mean = statistics.cluster_mean(group, "percent")
-            difference, ends = statistics.welch(set_means(group), random)
-            if name == RANDOM:
-                difference, ends = float("nan"), statistics.NO_INTERVAL
+            found = statistics.Difference(float("nan"))
+            if name != RANDOM:
+                found = statistics.welch(set_means(group), random)
             row = {"scope": scope, "variant": variant, "family": name}
             row |= {"num_label_sets": mean.num_label_sets, "num_runs": mean.num_runs}
             row |= {"mean_percent": mean.mean, "low": mean.interval.low}
             row |= {"high": mean.interval.high, "interval_over": mean.interval_over}
-            row |= {"difference_points": difference}
-            row |= {"difference_low": ends.low, "difference_high": ends.high}
+            row |= {"difference_points": found.value}
+            row |= {"difference_low": found.interval.low}
+            row |= {"difference_high": found.interval.high}
             rows.append(row)
     return pd.DataFrame(rows)
 

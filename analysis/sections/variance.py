@@ -135,7 +135,7 @@ def variance_figure(
         figure,
         title,
         "One-way random effects over runs. Left: the two variance components. Right: share of the "
-        f"label sets with Wald's 95% interval; no dot where it is undefined. {unbroken(counts)}",
+        f"label sets with its 95% interval; no dot where it is undefined. {unbroken(counts)}",
     )
     y = np.arange(len(names))
     between = table["label_set_variance"].fillna(0).to_numpy(dtype=float)
@@ -179,9 +179,9 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
             "Variance between label sets and between repeats",
             "One-way random effects over runs, analysis-of-variance estimates, in percentage "
             "points (their squares add up). Share: variance between label sets of the total, with "
-            "Wald's 95% interval (exact for normal effects; accuracies of single classes are "
-            "rather two-humped, so read it as a guide). *: the estimate between label sets was "
-            "negative and is set to 0. -: undefined (needs two label sets, and repeats of one).",
+            "its 95% jackknife interval over label sets (needs three). *: the estimate between "
+            "label sets was negative and is set to 0. -: undefined (needs two label sets, and "
+            "repeats of one).",
             numbers,
             variance_text(numbers),
         )
@@ -206,7 +206,7 @@ def variance_parts(table: pd.DataFrame, experiments: list[str]) -> list[Part]:
                     f"variance{ending}{end}",
                     title,
                     f"{counts}. Components as in the table above; share of the label sets with "
-                    "Wald's 95% interval.",
+                    "its 95% jackknife interval over label sets.",
                     lambda part=part, title=title, counts=counts: (  # type: ignore[misc]
                         variance_figure(part, title, counts)
                     ),
@@ -247,7 +247,7 @@ def variance_of_variants(
     return Picture(
         f"variance{end}",
         title,
-        f"Of All. {counts}. Components as in the table above; share of the label sets with Wald's "
-        "95% interval.",
+        f"Of All. {counts}. Components as in the table above; share of the label sets with its "
+        "95% jackknife interval over label sets.",
         lambda: variance_figure(part, title, counts, rows="variant"),
     )

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import load
+from analysis import load, statistics
 from analysis.claims import cases, catalog, claims, findings, intervals, published, verdicts
 from analysis.naming import HYPERPARAMETERS, ORACLE_MARK, RANDOM
 from analysis.sections.protocols import protocols_table
@@ -94,7 +94,7 @@ def test_share_interval_by_hand() -> None:
 
 def test_ratio_interval_by_hand() -> None:
     # 9 / 3; without each: 8 / 2, 6 / 2, 4 / 2. Logs: mean m, squared deviations summed, times 2/3.
-    value, ends = intervals.ratio_interval(np.array([1.0, 3, 5]), np.array([1.0, 1, 1]))
+    value, ends = statistics.ratio_interval(np.array([1.0, 3, 5]), np.array([1.0, 1, 1]))
     assert value == pytest.approx(3)
     logs = [math.log(4), math.log(3), math.log(2)]
     m = sum(logs) / 3
@@ -107,15 +107,18 @@ def test_ratio_interval_where_it_is_undefined() -> None:
     one, zero, some = np.array([1.0, 1]), np.array([0.0, 0]), np.array([0.0, 2])
     assert all(
         math.isnan(x)
-        for x in (intervals.ratio_interval(one, zero)[0], *intervals.ratio_interval(one, zero)[1])
+        for x in (
+            statistics.ratio_interval(one, zero)[0],
+            *statistics.ratio_interval(one, zero)[1],
+        )
     )
-    assert math.isnan(intervals.ratio_interval(zero, one)[0])
-    assert math.isnan(intervals.ratio_interval(np.array([]), np.array([]))[0])
-    assert intervals.ratio_interval(one, some) == (
+    assert math.isnan(statistics.ratio_interval(zero, one)[0])
+    assert math.isnan(statistics.ratio_interval(np.array([]), np.array([]))[0])
+    assert statistics.ratio_interval(one, some) == (
         1,
         NO_INTERVAL,
     )  # without the second nothing is left
-    assert intervals.ratio_interval(np.array([4.0]), np.array([2.0])) == (2, NO_INTERVAL)
+    assert statistics.ratio_interval(np.array([4.0]), np.array([2.0])) == (2, NO_INTERVAL)
 
 
 @pytest.mark.parametrize("num_repeats", [2, 4])
@@ -131,19 +134,9 @@ def test_ratio_interval_covers_the_truth(num_repeats: int) -> None:
         accuracies += rng.normal(0, 2, accuracies.shape)
         over = accuracies.var(axis=1, ddof=1).mean(axis=1)
         under = accuracies.mean(axis=2).var(axis=1, ddof=1)
-        low, high = intervals.ratio_interval(over, under)[1]
+        low, high = statistics.ratio_interval(over, under)[1]
         hits += low < 10 < high
     assert 0.90 <= hits / 400 <= 0.98
-
-
-def test_sd_interval_by_hand() -> None:
-    # Printed table, 3 degrees of freedom: 0.215795 and 9.348404.
-    low, high = intervals.sd_interval(2.0, 3)
-    assert low == pytest.approx(math.sqrt(6 / 9.348404), rel=1e-6)
-    assert high == pytest.approx(math.sqrt(6 / 0.215795), rel=1e-5)
-    assert intervals.sd_interval(0.0, 3) == (0, 0)
-    assert intervals.sd_interval(2.0, 0) is NO_INTERVAL
-    assert intervals.sd_interval(math.nan, 3) is NO_INTERVAL
 
 
 def test_permutation_p_by_hand() -> None:
@@ -248,7 +241,10 @@ def test_repeat_spread_by_hand() -> None:
     runs = runs_of({"a": [49, 51], "b": [18, 22], "c": [50, 50]}, num_test=400)
     found = findings.repeat_spread(runs)
     assert found.value == pytest.approx(math.sqrt(10 / 3))
-    assert found.interval.low == pytest.approx(math.sqrt(10 / 9.348404), rel=1e-6)
+    # Without a set: 8 / 2, 2 / 2, 10 / 2.
+    logs = np.log([4, 1, 5])
+    half = T2 * math.sqrt(2 / 3 * ((logs - logs.mean()) ** 2).sum())
+    assert found.interval.low == pytest.approx(math.sqrt(10 / 3 / math.exp(half)), rel=1e-6)
     mean = (2 * 0.2499 + 0.1476 + 0.1716 + 0.5) / 6
     assert found.limits == (pytest.approx(100 * math.sqrt(mean / 400)), math.inf)
     assert (found.num_label_sets, found.num_runs, found.missing) == (3, 6, "")
@@ -270,13 +266,16 @@ def test_repeats_are_told_from_the_test_set() -> None:
 
 
 def test_label_set_share_by_hand() -> None:
-    # Means 1, 11, 21 (MSB 2 * 100), within 2 each: (200 - 2) / 2 = 99 of 101. F(2, 3): 16.0441.
+    # Means 1, 11, 21 (MSB 2 * 100), within 2 each: (200 - 2) / 2 = 99 of 101. F = 100; without a
+    # set 50, 200, 50.
     found = findings.label_set_share(runs_of({"a": [0, 2], "b": [10, 12], "c": [20, 22]}))
     assert found.value == pytest.approx(99 / 101)
-    ratio = 100 / 16.0441
-    assert found.interval.low == pytest.approx((ratio - 1) / (ratio + 1), rel=1e-4)
+    logs = np.log([50, 200, 50])
+    ratio = 100 / math.exp(T2 * math.sqrt(2 / 3 * ((logs - logs.mean()) ** 2).sum()))
+    assert found.interval.low == pytest.approx(max(0, ratio - 1) / (max(0, ratio - 1) + 2))
     assert found.limits == (0.5, math.inf)
-    assert verdicts.decide(found) == catalog.HOLDS
+    many = {"a": [0, 2], "b": [10, 12], "c": [20, 22], "d": [31, 32], "e": [40, 43], "f": [6, 7]}
+    assert verdicts.decide(findings.label_set_share(runs_of(many))) == catalog.HOLDS
     few = findings.label_set_share(runs_of({"a": [0, 2], "b": [1]}))
     assert few.missing.endswith("; there are 2 or more repeats of 1 and 1 repeat of 1")
 
@@ -505,8 +504,11 @@ def test_published_numbers_by_hand() -> None:
     msw = (25 + 25 + 4 + 25 + 16 + 36) / 6
     between = np.var([63, 71, 65, 64, 45, 58], ddof=1) - msw / 4
     assert known["3"].value == pytest.approx(math.sqrt(msw))
+    variances = np.array([25, 25, 4, 25, 16, 36])
+    logs = np.log((variances.sum() - variances) / 5)
+    half = stats.t.ppf(0.975, 5) * math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
     assert known["3"].interval == pytest.approx(
-        [math.sqrt(18 * msw / stats.chi2.ppf(p, 18)) for p in (0.975, 0.025)]
+        [math.sqrt(msw / math.exp(half)), math.sqrt(msw * math.exp(half))]
     )
     assert known["4"].value == pytest.approx(between / (between + msw))
     assert known["4"].interval.low < 0.5 < known["4"].value  # undecided by our own rule

@@ -1,6 +1,5 @@
 """Every formula worked out by hand once, and against another way to compute it."""
 
-import itertools
 import math
 
 import numpy as np
@@ -89,47 +88,6 @@ def test_cluster_mean_covers_the_truth() -> None:
     assert naive / 300 < 0.75
 
 
-def test_cluster_bootstrap_against_every_possible_resample() -> None:
-    # Label sets {0, 4} and {10}: all equally likely resamples, listed.
-    groups = [[0.0, 4.0], [10.0]]
-    means = []
-    for drawn in itertools.product(range(2), repeat=2):
-        choices = [
-            [np.mean(draw) for draw in itertools.product(groups[j], repeat=len(groups[j]))] * 2
-            if len(groups[j]) == 1
-            else [np.mean(draw) for draw in itertools.product(groups[j], repeat=len(groups[j]))]
-            for j in drawn
-        ]
-        # Equal weight per drawn pair of label sets: repeat the shorter lists.
-        longest = max(len(c) for c in choices)
-        choices = [c * (longest // len(c)) for c in choices]
-        pairs = [np.mean(pair) for pair in itertools.product(*choices)]
-        means += pairs * (16 // len(pairs))
-    expected = np.quantile(means, [0.025, 0.975])
-    interval = statistics.cluster_bootstrap(
-        runs_frame({"a": groups[0], "b": groups[1]}),
-        "percent",
-        num_resamples=50_000,
-        rng=np.random.default_rng(0),
-    )
-    assert interval == pytest.approx(expected, abs=0.01)
-
-
-def test_cluster_bootstrap_is_repeatable_and_needs_two_label_sets() -> None:
-    frame = random_frame(0, [3, 5, 2, 4])
-    first, second = (
-        statistics.cluster_bootstrap(
-            frame, "percent", num_resamples=500, rng=np.random.default_rng(7)
-        )
-        for _ in range(2)
-    )
-    assert first == second
-    one = statistics.cluster_bootstrap(
-        frame[:3], "percent", num_resamples=9, rng=np.random.default_rng(0)
-    )
-    assert math.isnan(one.low)
-
-
 def test_pairs_meet_by_label_set_and_repeat_not_by_row() -> None:
     ours = runs_frame({"a": [10, 20], "b": [30, 40]})
     baseline = runs_frame({"a": [1, 2], "b": [3, 4], "c": [9, 9]}).iloc[::-1]
@@ -161,7 +119,7 @@ def test_welch_by_hand_and_against_scipy() -> None:
     # df = (100 / 9) / ((49 / 9) / 2 + 1 / 1) = 200 / 67 = 2.985; Student's t there lies between
     # those of 2 and 3 degrees, 4.3027 and 3.1824.
     ours, theirs = np.array([1.0, 2.0, 6.0]), np.array([0.0, 2.0])
-    difference, interval = statistics.welch(ours, theirs)
+    difference, interval, *_ = statistics.welch(ours, theirs)
     assert difference == 2
     half = stats.t.ppf(0.975, 200 / 67) * math.sqrt(10 / 3)
     assert 3.1824 < half / math.sqrt(10 / 3) < 3.25
@@ -173,12 +131,12 @@ def test_welch_by_hand_and_against_scipy() -> None:
 def test_welch_where_it_is_undefined() -> None:
     two, one, none = np.array([1.0, 3.0]), np.array([5.0]), np.array([])
     for ours, theirs, expected in ((two, one, -3), (one, two, 3), (one, one, 0)):
-        difference, interval = statistics.welch(ours, theirs)
+        difference, interval, *_ = statistics.welch(ours, theirs)
         assert difference == expected
         assert all(math.isnan(end) for end in interval)
     assert math.isnan(statistics.welch(two, none)[0])
     same = np.array([2.0, 2.0])
-    assert statistics.welch(same, same + 1) == (-1, (-1, -1))
+    assert statistics.welch(same, same + 1)[:3] == (-1, (-1, -1), 0)
 
 
 def test_rank_correlation_by_hand_and_against_scipy() -> None:
@@ -235,7 +193,8 @@ def test_variance_components_against_their_expectation() -> None:
 def test_variance_components_clip_a_negative_estimate_and_say_so() -> None:
     parts = statistics.variance_components(runs_frame({"a": [0, 10], "b": [1, 9]}), "percent")
     assert (parts.label_set, parts.share, parts.is_clipped) == (0, 0, True)
-    assert parts.share_interval.low == 0
+    frame = runs_frame({"a": [0, 10], "b": [1, 9], "c": [2, 10]})
+    assert statistics.variance_components(frame, "percent").share_interval.low == 0
 
 
 def test_variance_components_where_they_are_undefined() -> None:
@@ -251,16 +210,43 @@ def test_variance_components_where_they_are_undefined() -> None:
     assert math.isnan(constant.share_interval.low)
 
 
-def test_share_interval_equals_the_exact_one_for_equal_numbers() -> None:
-    # F = MSB / MSW; share between (F / F_0.975 - 1) / (F / F_0.975 + n - 1) and the same with
-    # F_0.025 (Searle, Casella and McCulloch 1992, section 3.6).
-    frame = random_frame(1, [4] * 6, between=1.5)
-    groups = [group.to_numpy() for _, group in frame.groupby("label_set")["percent"]]
-    f = stats.f_oneway(*groups).statistic
-    ends = [f / stats.f.ppf(p, 5, 18) for p in (0.975, 0.025)]
-    expected = [(end - 1) / (end + 3) for end in ends]
-    parts = statistics.variance_components(frame, "percent")
+def test_share_interval_by_hand() -> None:
+    # Label sets {0, 2}, {4, 6}, {11, 13}: means 1, 5, 12 about 6, each with squares 2. MSB =
+    # 2 (25 + 1 + 36) / 2 = 62, MSW = 6 / 3 = 2. Without one: means 5, 12: MSB = 2 * 24.5 = 49, MSW
+    # = 4 / 2 = 2; 1, 12: 121; 1, 5: 16.
+    means = np.array([1.0, 5, 12])
+    f = 2 * float(((means - 6) ** 2).sum()) / 2 / 2
+    assert f == pytest.approx(31)
+    logs = np.log([49 / 2, 121 / 2, 16 / 2])
+    half = 4.302653 * math.sqrt(2 / 3 * ((logs - logs.mean()) ** 2).sum())
+    ends = [max(0.0, end - 1) / 2 for end in (f / math.exp(half), f * math.exp(half))]
+    expected = [theta / (1 + theta) for theta in ends]
+    parts = statistics.variance_components(
+        runs_frame({"a": [0, 2], "b": [4, 6], "c": [11, 13]}), "percent"
+    )
     assert parts.share_interval == pytest.approx(expected, rel=1e-6)
+
+
+def test_share_interval_equals_that_of_runs_left_out_one_label_set_at_a_time() -> None:
+    frame = random_frame(1, [4, 2, 3, 4, 1, 5], between=1.5)
+
+    def ratio(rows: pd.DataFrame) -> float:
+        groups = [group.to_numpy() for _, group in rows.groupby("label_set")["percent"]]
+        return float(stats.f_oneway(*groups).statistic)
+
+    without = [ratio(frame[frame["label_set"] != name]) for name in frame["label_set"].unique()]
+    ends = statistics.log_jackknife(ratio(frame), np.array(without))
+    counts = np.array([4, 2, 3, 4, 1, 5])
+    n0 = (19 - (counts**2).sum() / 19) / 5
+    thetas = [max(0.0, end - 1) / n0 for end in ends]
+    parts = statistics.variance_components(frame, "percent")
+    assert parts.share_interval == pytest.approx([x / (1 + x) for x in thetas], rel=1e-9)
+
+
+def test_share_interval_needs_three_label_sets() -> None:
+    parts = statistics.variance_components(random_frame(0, [4, 4]), "percent")
+    assert math.isnan(parts.share_interval.low)
+    assert not math.isnan(parts.share)
 
 
 def test_share_interval_covers_the_truth_for_unequal_numbers() -> None:
@@ -306,9 +292,79 @@ def test_welch_from_what_is_printed() -> None:
     half = 3.139891 * math.sqrt(5.5)  # t(0.975; 3.0734)
     assert both[1].high == pytest.approx(-2 + half)
     single = statistics.Summary(5, math.nan, 1)
-    difference, interval = statistics.welch_summary(statistics.summary(ours), single)
+    difference, interval, *_ = statistics.welch_summary(statistics.summary(ours), single)
     assert difference == pytest.approx(-2)
     assert math.isnan(interval.low)
     assert math.isnan(statistics.t_summary(single).high)
     # 5 +- 4.302653 sqrt(13 / 3)
     assert statistics.t_summary(printed).high == pytest.approx(5 + 4.302653 * math.sqrt(13 / 3))
+
+
+def test_p_values_agree_with_their_intervals() -> None:
+    for seed in range(200):
+        values = np.random.default_rng(seed).normal(1, 1, size=5)
+        low, high = statistics.t_interval(values)
+        p_value = statistics.t_p_value(statistics.summary(values))
+        assert (p_value <= 0.05) == (not low <= 0 <= high)
+        assert p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    mean = statistics.cluster_mean(runs_frame({"a": [0, 2], "b": [2], "c": [5, 6, 7]}), "percent")
+    # t = 3 / sqrt(7 / 3) with 2 degrees of freedom: P = 1 - t / sqrt(2 + t^2).
+    t = 3 / math.sqrt(7 / 3)
+    assert mean.p_value == pytest.approx(1 - t / math.sqrt(2 + t * t))
+    assert mean.df == 2
+    assert statistics.t_p_value(statistics.Summary(2, 0, 3)) == 0
+    assert statistics.t_p_value(statistics.Summary(0, 0, 3)) == 1
+    assert math.isnan(statistics.t_p_value(statistics.Summary(2, math.nan, 1)))
+
+
+def test_welch_p_value_against_scipy() -> None:
+    ours, theirs = np.array([1.0, 2, 3, 6]), np.array([2.0, 4, 9])
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    found = statistics.welch(ours, theirs)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert found.df == pytest.approx(expected.df)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, raised to 0.06.
+    p_values = np.array([0.04, math.nan, 0.01, 0.03, 0.02])
+    assert statistics.holm(p_values) == pytest.approx(
+        [0.06, math.nan, 0.04, 0.06, 0.06], nan_ok=True
+    )
+    assert statistics.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert len(statistics.holm(np.array([]))) == 0
+
+
+def test_holm_keeps_the_family_wise_rate() -> None:
+    rng = np.random.default_rng(0)
+    wrong = [statistics.holm(rng.random(10)).min() <= 0.05 for _ in range(2000)]
+    assert np.mean(wrong) == pytest.approx(0.05, abs=0.015)
+
+
+def test_equivalence_by_hand() -> None:
+    # Half of the 95% interval with 2 degrees of freedom is 4.302653 standard errors, of the 90%
+    # interval 2.919986: 0.678647 of it.
+    def verdict(value: float, half: float, margin: float) -> str:
+        interval = statistics.Interval(value - half, value + half)
+        return statistics.equivalence(value, interval, 2, margin)
+
+    assert verdict(0.2, 1, 0.88) == statistics.EQUIVALENT
+    assert verdict(0.2, 1, 0.87) == statistics.UNDECIDED
+    assert verdict(3, 1, 1) == statistics.HIGHER
+    assert verdict(-3, 1, 1) == statistics.LOWER
+    assert verdict(0.5, 0.4, 1) == statistics.EQUIVALENT  # although it is not 0
+    none = statistics.equivalence(3, statistics.NO_INTERVAL, math.nan, 1)
+    assert none == statistics.UNDECIDED
+
+
+def test_sd_interval_by_hand() -> None:
+    # Variances 2, 8 and 18 of two repeats each; their means without one of them 13, 10, 5.
+    squares, df = np.array([2.0, 8, 18]), np.ones(3)
+    logs = np.log([13, 10, 5])
+    half = 4.302653 * math.sqrt(2 / 3 * ((logs - logs.mean()) ** 2).sum())
+    expected = [math.sqrt(28 / 3 / math.exp(half)), math.sqrt(28 / 3 * math.exp(half))]
+    assert statistics.sd_interval(squares, df) == pytest.approx(expected)
+    assert math.isnan(statistics.sd_interval(squares[:1], df[:1]).low)
+    assert statistics.sd_interval(0 * squares, df) == (0, 0)
+    assert math.isnan(statistics.sd_interval(0 * squares, 0 * df).low)
+    assert statistics.sd_interval(np.array([1e-300, 1, 1]), df).high > 1

@@ -316,7 +316,16 @@ def test_algorithms_compare_pairs_with_supervised(found: load.Results) -> None:
     assert row["difference_points"] == pytest.approx(100 * np.mean(differences))
     assert row["num_pairs"] == 24
     assert row["num_wins"] == sum(d > 0 for d in differences)
-    assert row["low"] < row["bootstrap_low"] < row["mean_percent"] < row["bootstrap_high"]
+    assert row["low"] < row["mean_percent"] < row["high"]
+    assert row["difference_p"] == row["difference_p_holm"]  # the only difference
+    assert math.isnan(table.loc["supervised", "difference_p_holm"])
+
+
+def test_differences_over_few_label_sets_have_no_adjusted_p_value(tmp_path: Path) -> None:
+    write_store(tmp_path, grid_of_runs(("supervised", "fixmatch"), 2, 2))
+    table = algorithms_table(load.load(tmp_path, "synthetic").runs).set_index("variant")
+    assert 0 <= table.loc["fixmatch", "difference_p"] <= 1
+    assert math.isnan(table.loc["fixmatch", "difference_p_holm"])
 
 
 def test_algorithms_without_supervised_compare_with_fixmatch(tmp_path: Path) -> None:
@@ -329,24 +338,23 @@ def test_algorithms_without_supervised_compare_with_fixmatch(tmp_path: Path) -> 
 def test_verdicts_by_hand() -> None:
     numbers = pd.DataFrame(
         [
-            ("e", "supervised", "", 0, "", math.nan, math.nan),
-            ("e", "above", "supervised", 4, "label sets", 0.1, 2),
-            ("e", "below", "supervised", 4, "label sets", -2, -0.1),
-            ("e", "across", "supervised", 4, "label sets", -1, 1),
-            ("e", "touching", "supervised", 4, "label sets", 0, 2),
-            ("e", "one set", "supervised", 4, "repeats of one label set", 1, 2),
-            ("e", "no pairs", "supervised", 0, "", math.nan, math.nan),
-            ("one set only", "a", "supervised", 4, "repeats of one label set", 1, 2),
-            ("one set only", "b", "supervised", 4, "repeats of one label set", 1, 2),
-            ("two", "fixmatch", "supervised", 4, "label sets", 1, 2),
+            ("e", "supervised", "", 0, math.nan, math.nan),
+            ("e", "above", "supervised", 4, 1, 0.04),
+            ("e", "below", "supervised", 4, -1, 0.05),
+            ("e", "unclear", "supervised", 4, 2, 0.06),
+            ("e", "few sets", "supervised", 4, 3, math.nan),
+            ("e", "no pairs", "supervised", 0, math.nan, math.nan),
+            ("few sets only", "a", "supervised", 4, 3, math.nan),
+            ("few sets only", "b", "supervised", 4, 3, math.nan),
+            ("two", "fixmatch", "supervised", 4, 1, 0.01),
         ],
-        columns=["experiment", "variant", "baseline", "num_pairs", "difference_interval_over",
-                 "difference_low", "difference_high"],
+        columns=["experiment", "variant", "baseline", "num_pairs", "difference_points",
+                 "difference_p_holm"],
     )  # fmt: skip
     [row] = verdicts_table(numbers).to_dict("records")
     assert (row["experiment"], row["baseline"]) == ("e", "supervised")
     assert (row["better"], row["worse"]) == ("above", "below")
-    assert row["undecided"] == "across; touching; one set"
+    assert row["undecided"] == "unclear; few sets"
     text = verdicts_text(verdicts_table(numbers))
     assert list(text.columns) == ["compared with", "better", "worse", "undecided"]
 
