@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from boss.errors import InputError
 
 from ..style import STYLE
+from . import escape
 from .parts import (
     Part,
     Picture,
@@ -85,26 +86,19 @@ def shortened(part: Table) -> Table:
 
 def markdown(text: pd.DataFrame) -> str:
     """A table in Markdown; numbers stay as they are written."""
-    safe = text.astype(str).map(lambda cell: cell.replace("|", "\\|"))
+    safe = text.astype(str).map(escape.markdown_cell)
+    safe.columns = pd.Index([escape.markdown_cell(str(name)) for name in safe.columns])
     return str(safe.to_markdown(index=False, disable_numparse=True))
-
-
-def escape(text: str) -> str:
-    """A text for LaTeX."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    special |= {"±": r"$\pm$", "²": r"$^2$", "<": r"$<$", ">": r"$>$", "|": r"$|$"}
-    return "".join(special.get(sign, sign) for sign in text).replace("-$>$", r"$\to$")
 
 
 def latex(part: Table, study: str) -> str:
     """A table in LaTeX with caption and label; wide ones are scaled to the width of the text."""
-    text = part.text.astype(str).map(escape)
-    text.columns = pd.Index([escape(str(name)) for name in text.columns])
+    text = part.text.astype(str).map(escape.latex)
+    text.columns = pd.Index([escape.latex(str(name)) for name in text.columns])
     table = text.to_latex(
         index=False,
         escape=False,  # done above: pandas leaves ± and the caption alone
-        caption=escape(f"{part.title}. {part.caption}"),
+        caption=escape.latex(f"{part.title}. {part.caption}"),
         label=f"tab:{slug(study)}-{slug(part.name)}",
         position="htbp",
     )

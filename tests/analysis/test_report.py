@@ -20,12 +20,12 @@ from matplotlib.text import Text
 
 import analysis
 from analysis import load
+from analysis.page import escape
 from analysis.page.parts import Table
 from analysis.page.report import report
 from analysis.page.write import (
     MAX_ROWS_IN_TEXT,
     Report,
-    escape,
     shortened,
     table_on_page,
     write_table,
@@ -146,8 +146,8 @@ def test_latex_is_escaped(written: Report) -> None:
     assert "95\\% interval" in body
     assert not re.search(r"(?<!\\)[%#_]", body)
     assert "±" not in (written.folder / "tables" / "class_accuracy.tex").read_text("utf-8")
-    assert escape("50% a_b ± \\^{") == r"50\% a\_b $\pm$ \textbackslash{}\textasciicircum{}\{"
-    assert escape("boss-4 -> fixmatch +5 > 1") == r"boss-4 $\to$ fixmatch +5 $>$ 1"
+    assert escape.latex("50% a_b ± \\^{") == r"50\% a\_b $\pm$ \textbackslash{}\textasciicircum{}\{"
+    assert escape.latex("boss-4 -> fixmatch +5 > 1") == r"boss-4 $\to$ fixmatch +5 $>$ 1"
 
 
 @pytest.mark.slow
