@@ -1,6 +1,7 @@
 """Tables, statistics and figures from the results of a study. Never imports torch.
 
 load        store -> DataFrames, every run with the group it may be averaged in
+validation/ which runs of a store are whole: only these take part
 statistics  moments, intervals, pairs, variance components
 tables      DataFrame -> DataFrame: the numbers, and the same as text
 figures     DataFrame -> Figure

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,19 +14,14 @@ from boss.errors import InputError
 from boss.results.read import Store
 
 from .naming import NAMES, describe, is_missing, natural, sort_runs
+from .validation.tables import Reasons, Tables
+from .validation.validate import validate
 
 # What is measured once per run and stands before the classes in every table.
 ALL, ORACLE, CLASS_MEAN = "All", "All, best on test (oracle)", "mean of classes"
 
 
 AGGREGATES = [ALL, ORACLE, CLASS_MEAN]
-
-
-KEYS = {  # what tells the rows of a table of the store apart
-    "runs": ["run_id"],
-    "evaluations": ["run_id", "step", "network"],
-    "class_evaluations": ["run_id", "step", "class_index"],
-}
 
 
 # What is read of tables that have many rows for each run.
@@ -53,7 +49,9 @@ class Results:
             what `describe` adds.
         evaluations, class_evaluations: `COLUMNS` as stored, with `NAMES` of their run, in the order
             of the runs; texts are categoricals. Those by class are the teacher's.
-        warnings: what was left out, one line each.
+        warnings: what was left out, and other doubts, one line each.
+        left_out: run_id, name and reason of the runs of the store that are not whole and take part
+            in nothing (`analysis.validation`).
         store: where the other tables are.
     """
 
@@ -61,59 +59,96 @@ class Results:
     evaluations: pd.DataFrame
     class_evaluations: pd.DataFrame
     warnings: list[str]
+    left_out: pd.DataFrame
     store: Store
 
 
 def load(results: Path, study: str) -> Results:
-    """Read the finished runs of a study; what is damaged or incomplete becomes a warning.
+    """Read the finished runs of a study; those that are not whole are left out and named.
 
     Raises:
-        InputError: there is no finished run.
+        InputError: there is no finished run, or none is whole.
     """
     store = Store(results, study)
-    tables = {
-        "runs": store.read("runs"),
-        "evaluations": store.read(
-            "evaluations", columns=COLUMNS["evaluations"], as_categories=True
-        ),
-        "class_evaluations": store.read(
-            "class_evaluations",
-            columns=COLUMNS["class_evaluations"],
-            where={"network": "teacher"},
+    runs = store.read("runs", with_gaps=True)
+    evaluations, class_evaluations = (
+        store.read(
+            name,
+            columns=COLUMNS[name],
+            where={"network": "teacher"} if name == "class_evaluations" else None,
             as_categories=True,
-        ),
-    }
-    warnings = [
-        f"left out: cannot read {path.relative_to(store.folder)}: {reason}"
-        for path, reason in store.unreadable.items()
+            with_gaps=True,
+        )
+        for name in COLUMNS
+    )
+    warnings = [f"left out: {line}" for line in unreadable(store)]
+    warnings += [
+        f"left out: rows of no run in {path.relative_to(store.folder)}: {count}"
+        for path, count in store.nameless.items()
     ]
-    for name, keys in KEYS.items():
-        tables[name], more = without_repeated_rows(tables[name], keys, name)
-        warnings += more
-    runs = tables["runs"]
-    whole = runs["run_id"].isin(tables["evaluations"]["run_id"].cat.categories)
-    whole &= runs["run_id"].isin(tables["class_evaluations"]["run_id"].cat.categories)
-    if not whole.all():
-        names = [
-            f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id})"
-            for r in runs[~whole].itertuples()
-        ]
-        warnings.append(f"left out: runs without their evaluations: {listed(names)}")
-    if not whole.any():
+    names = dict(zip(runs["run_id"], map(run_name, runs.to_dict("records")), strict=True))
+    validated = validate(Tables(runs, evaluations, class_evaluations))
+    tables = validated.tables
+    warnings += [
+        f"rows of {table} that are stored twice count once: {listed(run_ids)}"
+        for table, run_ids in validated.twice.items()
+        if run_ids
+    ]
+    left_out = left_out_runs(validated.reasons, names)
+    warnings += left_out_lines(left_out)
+    if not len(tables.runs):
         others = f"; and {len(warnings) - 1} more" if len(warnings) > 1 else ""
         reason = f" ({warnings[0]}{others})" if warnings else ""
         raise InputError(f"no finished run in {store.folder}{reason}: boss-study run {study}")
-    wanted = set(runs.loc[whole, "run_id"])
-    runs, more = with_ancestors(runs, wanted)
+    wanted = set(tables.runs["run_id"])
+    runs, more = with_ancestors(validated.rows, wanted)
     warnings += more
     runs = describe(runs)
     runs, more = without_repeated_runs(runs[runs["run_id"].isin(wanted)])
     warnings += more
     runs = sort_runs(runs)
-    evaluations = join(tables.pop("evaluations"), runs)
-    class_evaluations = join(tables.pop("class_evaluations"), runs)
-    warnings += check_accuracies(runs, class_evaluations)
-    return Results(runs, evaluations, class_evaluations, warnings, store)
+    return Results(
+        runs,
+        join(tables.evaluations, runs),
+        join(tables.class_evaluations, runs),
+        warnings,
+        left_out,
+        store,
+    )
+
+
+def unreadable(store: Store, known: Iterable[Path] = ()) -> list[str]:
+    """A line for each part that cannot be read, but for those that are known."""
+    return [
+        f"cannot read {path.relative_to(store.folder)}: {reason}"
+        for path, reason in store.unreadable.items()
+        if path not in known
+    ]
+
+
+def run_name(row: dict[Any, Any]) -> str:
+    """What a warning calls a run, whatever its row holds."""
+    return f"{row['algorithm']} {row['label_set']} #{row['repeat']} ({row['run_id']})"
+
+
+def left_out_runs(reasons: Reasons, names: dict[str, str]) -> pd.DataFrame:
+    """The runs that take part in nothing: run_id, name and reason, in the order of the store."""
+    rows = [(run_id, name, reasons[run_id]) for run_id, name in names.items() if run_id in reasons]
+    return pd.DataFrame(rows, columns=["run_id", "name", "reason"], dtype=object)
+
+
+def left_out_lines(left_out: pd.DataFrame) -> list[str]:
+    """A line for each of the first runs, and how many more there are."""
+    lines = [
+        f"left out: {name}: {reason}"
+        for name, reason in zip(left_out["name"], left_out["reason"], strict=True)
+    ]
+    more = (
+        [f"left out: {len(lines) - MAX_NAMED_RUNS} more runs"]
+        if len(lines) > MAX_NAMED_RUNS
+        else []
+    )
+    return [*lines[:MAX_NAMED_RUNS], *more]
 
 
 def with_ancestors(runs: pd.DataFrame, wanted: set[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -135,13 +170,10 @@ def with_ancestors(runs: pd.DataFrame, wanted: set[str]) -> tuple[pd.DataFrame, 
     kept = runs[runs["run_id"].isin(found)].reset_index(drop=True)
     if not missing:
         return kept, []
-    names = [
-        f"{r.algorithm} {r.label_set} #{r.repeat} ({r.run_id})"
-        for r in kept[kept["run_id"].isin(missing)].itertuples()
-    ]
+    names = [*map(run_name, kept[kept["run_id"].isin(missing)].to_dict("records"))]
     warning = (
-        f"runs whose parent is not in the store, named ? and averaged as if their parents were "
-        f"alike: {listed(names)}"
+        "runs whose parent is not in the store, or has a damaged row there, named ? and averaged "
+        f"as if their parents were alike: {listed(names)}"
     )
     return kept, [warning]
 
@@ -150,17 +182,6 @@ def listed(names: list[str]) -> str:
     """The first names, and how many more there are."""
     more = [f"and {len(names) - MAX_NAMED_RUNS} more"] if len(names) > MAX_NAMED_RUNS else []
     return ", ".join([*names[:MAX_NAMED_RUNS], *more])
-
-
-def without_repeated_rows(
-    table: pd.DataFrame, keys: list[str], name: str
-) -> tuple[pd.DataFrame, list[str]]:
-    """The first row of each key, and a warning if there was another."""
-    repeated = table.duplicated(keys)
-    if not repeated.any():
-        return table, []
-    ids = listed([str(run_id) for run_id in table.loc[repeated, "run_id"].unique()])
-    return table[~repeated].reset_index(drop=True), [f"left out: repeated rows in {name} of: {ids}"]
 
 
 def without_repeated_runs(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -227,20 +248,6 @@ def last_step(class_evaluations: pd.DataFrame) -> pd.DataFrame:
     """The rows after the last step of each run."""
     last = class_evaluations.groupby("run_id", observed=True)["step"].transform("max")
     return class_evaluations[class_evaluations["step"] == last]
-
-
-def check_accuracies(runs: pd.DataFrame, class_evaluations: pd.DataFrame) -> list[str]:
-    """A warning if the class accuracies of a run do not add up to its accuracy."""
-    last = last_step(class_evaluations)
-    right = last["test_accuracy"].fillna(0) * last["test_count"]
-    sums = last.assign(right=right).groupby("run_id", observed=True)[["right", "test_count"]].sum()
-    share = (sums["right"] / sums["test_count"]).rename(index=str)
-    stored = runs.set_index("run_id")["last_accuracy"]
-    wrong = (share.reindex(stored.index) - stored).abs() > 1e-6
-    if not wrong.any():
-        return []
-    names = ", ".join(stored.index[wrong][:MAX_NAMED_RUNS])
-    return [f"class accuracies do not add up to the accuracy of {int(wrong.sum())} runs: {names}"]
 
 
 def metrics(results: Results) -> pd.DataFrame:
@@ -327,11 +334,7 @@ def labeled_images(results: Results) -> tuple[pd.DataFrame, list[str]]:
         candidates = candidates[candidates["run_id"].isin(waiting["run_id"])]
         known = set(results.store.unreadable)
         rows = results.store.read("labeled_images", candidates["run_id"])
-        warnings += [
-            f"cannot read {path.relative_to(results.store.folder)}: {reason}"
-            for path, reason in results.store.unreadable.items()
-            if path not in known
-        ]
+        warnings += unreadable(results.store, known)
         found = rows[~rows["is_pick"].astype(bool)].merge(
             candidates[["run_id", *keys]], on="run_id"
         )
@@ -367,11 +370,7 @@ def augmentation_rates(
     rows = results.store.read(
         "augmentation_rates", run_ids, only_last=only_last, as_categories=True
     )
-    warnings = [
-        f"cannot read {path.relative_to(results.store.folder)}: {reason}"
-        for path, reason in results.store.unreadable.items()
-        if path not in known
-    ]
+    warnings = unreadable(results.store, known)
     rows = rows.drop_duplicates(["run_id", "step", "operation", "parameter", "bin"])
     rows = with_images_seen(join(rows, results.runs), results)
     return rows[rows["images_seen"].notna()].reset_index(drop=True), warnings

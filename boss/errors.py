@@ -38,7 +38,7 @@ def check_interval(interval: str, **values: float) -> None:
 
     >>> check_interval("[0, 1)", momentum=0.9)
     """
-    low, high = (float(end) for end in interval[1:-1].split(","))
+    low, high = ends(interval)
     for name, value in values.items():
         above = value >= low if interval.startswith("[") else value > low
         below = value <= high if interval.endswith("]") else value < high
@@ -51,3 +51,13 @@ def check_interval(interval: str, **values: float) -> None:
         if high == math.inf:
             raise InputError(f"{name} must be at least {low:g}, not {value}")
         raise InputError(f"{name} must lie in {interval}, not {value}")
+
+
+def ends(interval: str) -> tuple[float, float]:
+    """Where an interval starts and where it ends.
+
+    >>> ends("(0, inf)")
+    (0.0, inf)
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    return low, high

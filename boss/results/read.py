@@ -36,7 +36,8 @@ class Store:
     """The tables of one study below a results folder.
 
     Reading never fails for a damaged part: its path and the reason are collected in `unreadable`,
-    its run does not count as finished, and the others are read.
+    its run does not count as finished, and the others are read. `nameless` has the number of rows
+    of no run in parts that were read with gaps.
     """
 
     def __init__(self, results: Path, study: str) -> None:
@@ -44,6 +45,7 @@ class Store:
         self.folder = self.results / study
         self.study = study
         self.unreadable: dict[Path, str] = {}
+        self.nameless: dict[Path, int] = {}
 
     def state_folder(self, run_id: str) -> Path:
         """Where a run keeps its checkpoint, its lock and its last error until it has finished."""
@@ -102,6 +104,7 @@ class Store:
         where: Mapping[str, str] | None = None,
         only_last: bool = False,
         as_categories: bool = False,
+        with_gaps: bool = False,
     ) -> pd.DataFrame:
         """The rows of a table, of finished runs only, ordered by run and step.
 
@@ -111,8 +114,18 @@ class Store:
             where: only rows in which these columns have these values.
             only_last: of each run only the rows of its last step.
             as_categories: texts as categoricals, in the order in which they occur.
+            with_gaps: read parts also if some of their rows lack values, are of no run or of a run
+                that the part has twice, or have options that are no JSON: otherwise these are
+                damaged.
         """
-        rows = self.rows(table, run_ids, columns=columns, where=where, only_last=only_last)
+        rows = self.rows(
+            table,
+            run_ids,
+            columns=columns,
+            where=where,
+            only_last=only_last,
+            with_gaps=with_gaps,
+        )
         texts = [field.name for field in rows.schema if field.type == TEXT] * as_categories
         frame: pd.DataFrame = rows.to_pandas(categories=texts)
         return frame
@@ -125,15 +138,16 @@ class Store:
         columns: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
         only_last: bool = False,
+        with_gaps: bool = False,
     ) -> pa.Table:
         """What `read` reads, as a table of Arrow: every value as it was stored."""
         names = [*(columns or TABLES[table].names)]
         wanted = None if run_ids is None else set(run_ids)
         if table != "runs":
-            known = self._ids("runs", wanted)
+            known = self._ids("runs", wanted, with_gaps)
             wanted = known if wanted is None else wanted & known
         read = [*dict.fromkeys([*names, "run_id", *["step"] * only_last])]
-        rows = self._scan(table, wanted, read, where or {})
+        rows = self._scan(table, wanted, read, where or {}, with_gaps)
         if only_last:
             rows = _largest(rows, "step")
         keys = [(name, "ascending") for name in ("run_id", "step") if name in rows.column_names]
@@ -162,12 +176,17 @@ class Store:
                 return False
         return True
 
-    def _ids(self, table: str, run_ids: set[str] | None) -> set[str]:
-        rows = self._scan(table, run_ids, ["run_id"], {})
+    def _ids(self, table: str, run_ids: set[str] | None, with_gaps: bool) -> set[str]:
+        rows = self._scan(table, run_ids, ["run_id"], {}, with_gaps)
         return set(rows.column("run_id").to_pylist())
 
     def _scan(
-        self, table: str, run_ids: set[str] | None, columns: list[str], where: Mapping[str, str]
+        self,
+        table: str,
+        run_ids: set[str] | None,
+        columns: list[str],
+        where: Mapping[str, str],
+        with_gaps: bool = False,
     ) -> pa.Table:
         """These columns of the rows of these runs, of each run from one file."""
         paths = parts_in(self.folder / table)
@@ -177,22 +196,30 @@ class Store:
             ]
         paths = [path for path in paths if path not in self.unreadable]
         try:
-            rows = _read(paths, table, columns, where)
-            _check(rows, table, None if where else paths)
+            rows = _read(paths, table, columns, where, with_gaps)
+            _check(rows, table, None if where else paths, with_gaps)
         except ERRORS:
-            paths = self._readable(paths, table, columns)
-            rows = _read(paths, table, columns, where)
+            paths = self._readable(paths, table, columns, with_gaps)
+            rows = _read(paths, table, columns, where, with_gaps)
+        if rows.column("run_id").null_count:
+            files = rows.filter(pc.is_null(rows.column("run_id"))).column(FILE)
+            counts = pc.value_counts(files).to_pylist()
+            self.nameless |= {Path(found["values"]): found["counts"] for found in counts}
+            rows = rows.filter(pc.is_valid(rows.column("run_id")))
         if run_ids is not None:
             rows = rows.filter(pc.is_in(rows.column("run_id"), pa.array(sorted(run_ids), TEXT)))
         # Of a run that stands in several files (a crash while publishing): the rows of the last.
         return _largest(rows, FILE).drop_columns([FILE])
 
-    def _readable(self, paths: Sequence[Path], table: str, columns: list[str]) -> list[Path]:
+    def _readable(
+        self, paths: Sequence[Path], table: str, columns: list[str], with_gaps: bool
+    ) -> list[Path]:
         """Those of the files that can be read; the others go to `unreadable`."""
         good = []
         for path in paths:
             try:
-                _check(_read([path], table, columns, {}), table, [path])
+                rows = _read([path], table, columns, {}, with_gaps)
+                _check(rows, table, [path], with_gaps)
                 good.append(path)
             except ERRORS as error:
                 # One of `runs` may go between listing and reading: then the run is done again.
@@ -289,7 +316,11 @@ def _part(table: str, rows: Any, run_id: str) -> pa.Table:
 
 
 def _read(
-    paths: Sequence[Path], table: str, columns: Sequence[str], where: Mapping[str, str]
+    paths: Sequence[Path],
+    table: str,
+    columns: Sequence[str],
+    where: Mapping[str, str],
+    with_gaps: bool,
 ) -> pa.Table:
     """Rows of parquet files in the schema of today, with the name of their file.
 
@@ -309,26 +340,26 @@ def _read(
     found = ds.dataset([str(path) for path in paths], schema=schema, format="parquet")
     rows = found.to_table(columns=[*columns, FILE], filter=keep)
     for name in set(REQUIRED[table]) & set(columns):
-        if rows.column(name).null_count:
+        if rows.column(name).null_count and not with_gaps:
             raise ValueError(f"it lacks values of {name}")
     if table == "runs":
-        for name in set(columns) & EMPTY.keys():
+        for name in set(columns) & EMPTY.keys() - set(REQUIRED[table]):
             position = rows.column_names.index(name)
             filled = rows.column(name).fill_null(pa.scalar(EMPTY[name], schema.field(name).type))
             rows = rows.set_column(position, name, filled)
         if {"options", "algorithm"} <= set(columns):
-            rows = _with_all_options(rows)
+            rows = _with_all_options(rows, with_gaps)
     return rows
 
 
-def _check(rows: pa.Table, table: str, paths: Sequence[Path] | None) -> None:
+def _check(rows: pa.Table, table: str, paths: Sequence[Path] | None, with_gaps: bool) -> None:
     """Raises ValueError if rows are of no run, a file of `runs` has a run twice, or one of these
     files has no rows."""
     if paths is not None and len(pc.unique(rows.column(FILE))) < len(paths):
         raise ValueError("it has no rows")
-    if rows.column("run_id").null_count:
+    if rows.column("run_id").null_count and not with_gaps:
         raise ValueError("it has rows of no run")
-    if table == "runs":
+    if table == "runs" and not with_gaps:
         counts = rows.group_by(["run_id", FILE]).aggregate([([], "count_all")])
         if len(counts) < len(rows):
             raise ValueError("it has a run twice")
@@ -342,17 +373,28 @@ def _largest(rows: pa.Table, name: str) -> pa.Table:
     return rows if keep.all() else rows.filter(pa.array(keep))
 
 
-def _with_all_options(runs: pa.Table) -> pa.Table:
+def _with_all_options(runs: pa.Table, with_gaps: bool) -> pa.Table:
     """Options that an algorithm got after a run: with the value they had before there was one."""
     algorithms, texts = runs.column("algorithm").to_pylist(), runs.column("options").to_pylist()
-    options = [*map(_completed, algorithms, texts)]
+    options = [
+        _completed(algorithm, text, with_gaps)
+        for algorithm, text in zip(algorithms, texts, strict=True)
+    ]
     position = runs.column_names.index("options")
     return runs.set_column(position, "options", pa.array(options, TEXT))
 
 
 @functools.cache
-def _completed(algorithm: str | None, text: str | None) -> str | None:
+def _completed(algorithm: str | None, text: str | None, with_gaps: bool) -> str | None:
     facts = ALGORITHMS.get(algorithm or "")
     if facts is None or text is None:
         return text
-    return json.dumps(facts.complete_stored(json.loads(text)), sort_keys=True)
+    try:
+        options = json.loads(text)
+        if not isinstance(options, dict):
+            raise ValueError("its options are no JSON object")
+    except ValueError:
+        if with_gaps:
+            return text
+        raise
+    return json.dumps(facts.complete_stored(options), sort_keys=True)

@@ -5,20 +5,33 @@ be added at any time: a part that lacks it reads as empty there (`EMPTY` has the
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from boss.study.run import DEFAULTS, SETTINGS, Run
 
 TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-Column = tuple[str, pa.DataType, str]  # name, type, meaning
+
+
+class Kind(NamedTuple):
+    """The type of a column, and where its numbers lie (`boss.errors.check_interval`)."""
+
+    type: pa.DataType
+    interval: str
+
+
+COUNT, POSITIVE = Kind(INT, "[0, inf)"), Kind(INT, "[1, inf)")
+SHARE, AMOUNT = Kind(FLOAT, "[0, 1]"), Kind(FLOAT, "[0, inf)")
+Column = tuple[str, pa.DataType | Kind, str]  # name, type, meaning
 
 
 def _schema(*columns: Column) -> pa.Schema:
-    return pa.schema(
-        [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
-    )
+    fields = []
+    for name, kind, text in columns:
+        type_, interval = kind if isinstance(kind, Kind) else (kind, "")
+        fields.append(pa.field(name, type_, metadata={"description": text, "interval": interval}))
+    return pa.schema(fields)
 
 
 def _settings() -> list[Column]:
@@ -31,7 +44,10 @@ def _settings() -> list[Column]:
         (int | None): INT,
     }
     types = {declared.name: declared.type for declared in dataclasses.fields(Run)}
-    return [(name, kinds.get(types[name], TEXT), _meaning(name)) for name in SETTINGS]
+    return [
+        (name, Kind(kinds.get(types[name], TEXT), found.interval), _meaning(name))
+        for name, found in SETTINGS.items()
+    ]
 
 
 def _meaning(name: str) -> str:
@@ -39,77 +55,79 @@ def _meaning(name: str) -> str:
     return f"{found.meaning}: {', '.join(found.choices)}" if found.choices else found.meaning
 
 
-# Accuracies and shares lie in [0, 1]. An empty value means: not defined here.
+# An empty value means: not defined here.
 TABLES: dict[str, pa.Schema] = {
     "runs": _schema(
         ("run_id", TEXT, "first 16 hex digits of the SHA-256 of the settings of the run"),
         ("study", TEXT, "name of the study"),
         *_settings(),
-        ("num_steps", INT, "optimizer steps"),
-        ("round", INT, "round of self-training; 0: no parent"),
+        ("num_steps", POSITIVE, "optimizer steps"),
+        ("round", COUNT, "round of self-training; 0: no parent"),
         ("dataset_fingerprint", TEXT, "SHA-256 over all images, also unlabeled ones, and labels"),
         ("labels", pa.list_(INT), "positions of the label set's images in the training set"),
         ("label_classes", pa.list_(INT), "class of each: the true one, unless a file gives it"),
-        ("num_labels", INT, "number of labeled images"),
-        ("num_picks", INT, "how many of the labeled images a parent or label propagation selected"),
-        ("num_wrong_picks", INT, "selected images whose predicted class is wrong: a diagnostic"),
+        ("num_labels", POSITIVE, "number of labeled images"),
+        ("num_picks", COUNT,
+         "how many of the labeled images a parent or label propagation selected"),
+        ("num_wrong_picks", COUNT, "selected images whose predicted class is wrong: a diagnostic"),
         ("stop_reason", TEXT, "enough, or too few: which classes had fewer images than asked for"),
         ("oracle", TEXT, "hidden labels that the run profited from; empty: none"),
-        ("num_parameters", INT, "trainable parameters of one network"),
-        ("seconds", FLOAT, "wall-clock seconds of training and evaluation, without interruptions"),
-        ("processor_seconds", FLOAT, "processor time of the same, summed over threads"),
-        ("start_processor_seconds", FLOAT, "of what it started from; an ancestor's is not its own"),
-        ("first_step_seconds", FLOAT, "to the end of the first step, with loading and compiling"),
+        ("num_parameters", COUNT, "trainable parameters of one network"),
+        ("seconds", AMOUNT, "wall-clock seconds of training and evaluation, without interruptions"),
+        ("processor_seconds", AMOUNT, "processor time of the same, summed over threads"),
+        ("start_processor_seconds", AMOUNT,
+         "of what it started from; an ancestor's is not its own"),
+        ("first_step_seconds", AMOUNT, "to the end of the first step, with loading and compiling"),
         ("execution", TEXT, "eager, compiled, graph or compiled-graph; several, joined by +"),
         ("layout", TEXT, "of the memory of images: channels_last or contiguous"),
         ("computed_in", TEXT, "precision of the passes: fp32, bf16-conv, bf16 or fp64"),
-        ("peak_device_bytes", INT, "most memory that torch allocated on the GPU; empty on a CPU"),
+        ("peak_device_bytes", COUNT, "most memory that torch allocated on the GPU; empty on a CPU"),
         ("device", TEXT, "name of the processor or GPU that trained"),
-        ("threads", INT, "processor threads used by torch"),
+        ("threads", COUNT, "processor threads used by torch"),
         ("versions", TEXT, "versions of Python and of the libraries, as JSON"),
         ("commit", TEXT, "git commit of boss, -dirty if the code was changed; empty: unknown"),
         ("finished_at", TEXT, "UTC, ISO 8601"),
-        ("last_accuracy", FLOAT, "teacher's test accuracy after the last step"),
-        ("median_last_20_accuracy", FLOAT, "median of the teacher's last 20 test accuracies"),
-        ("best_test_accuracy", FLOAT, "maximum over all evaluations of both networks: an oracle"),
+        ("last_accuracy", SHARE, "teacher's test accuracy after the last step"),
+        ("median_last_20_accuracy", SHARE, "median of the teacher's last 20 test accuracies"),
+        ("best_test_accuracy", SHARE, "maximum over all evaluations of both networks: an oracle"),
     ),
     "evaluations": _schema(
         ("run_id", TEXT, "joins with runs"),
-        ("step", INT, "steps trained so far"),
-        ("images_seen", INT, "labeled images seen so far, repetitions counted"),
+        ("step", POSITIVE, "steps trained so far"),
+        ("images_seen", COUNT, "labeled images seen so far, repetitions counted"),
         ("network", TEXT, "teacher (averaged weights) or student (the trained ones)"),
-        ("test_accuracy", FLOAT, "share of the test images classified correctly"),
-        ("test_loss", FLOAT, "mean cross entropy on the test images, in nats"),
-        ("validation_accuracy", FLOAT, "the same on the held-out images that are not labeled"),
+        ("test_accuracy", SHARE, "share of the test images classified correctly"),
+        ("test_loss", AMOUNT, "mean cross entropy on the test images, in nats"),
+        ("validation_accuracy", SHARE, "the same on the held-out images that are not labeled"),
         ("supervised_loss", FLOAT, "mean over the steps since the last evaluation"),
         ("unsupervised_loss", FLOAT, "mean over the steps since the last evaluation"),
-        ("used_share", FLOAT, "share of the unlabeled images whose pseudo-label was used"),
-        ("pseudo_label_accuracy", FLOAT, "share of the pseudo-labels used that are right"),
-        ("learning_rate", FLOAT, "of the last step"),
+        ("used_share", SHARE, "share of the unlabeled images whose pseudo-label was used"),
+        ("pseudo_label_accuracy", SHARE, "share of the pseudo-labels used that are right"),
+        ("learning_rate", AMOUNT, "of the last step"),
     ),
     "class_evaluations": _schema(
         ("run_id", TEXT, "joins with runs"),
-        ("step", INT, "steps trained so far"),
+        ("step", POSITIVE, "steps trained so far"),
         ("network", TEXT, "teacher or student"),
-        ("class_index", INT, "0 to K - 1"),
+        ("class_index", COUNT, "0 to K - 1"),
         ("class_name", TEXT, "name of the class"),
-        ("test_accuracy", FLOAT, "share of the test images of this class classified correctly"),
-        ("test_count", INT, "test images of this class"),
-        ("confused_with", INT, "index of the class that most of its misclassified images got"),
-        ("confused_count", INT, "how many of them; of classes with equally many, the first"),
-        ("predicted_count", INT, "pseudo-labels of this class since the last evaluation"),
-        ("pseudo_label_count", INT, "pseudo-labels of this class that were used since then"),
-        ("pseudo_label_accuracy", FLOAT, "share of those used that are right"),
+        ("test_accuracy", SHARE, "share of the test images of this class classified correctly"),
+        ("test_count", COUNT, "test images of this class"),
+        ("confused_with", COUNT, "index of the class that most of its misclassified images got"),
+        ("confused_count", COUNT, "how many of them; of classes with equally many, the first"),
+        ("predicted_count", COUNT, "pseudo-labels of this class since the last evaluation"),
+        ("pseudo_label_count", COUNT, "pseudo-labels of this class that were used since then"),
+        ("pseudo_label_accuracy", SHARE, "share of those used that are right"),
     ),
     "labeled_images": _schema(
         ("run_id", TEXT, "joins with runs"),
-        ("position", INT, "place in the list of labeled images, from 0"),
-        ("image_index", INT, "position in the training set"),
-        ("label", INT, "the class it was trained as"),
-        ("true_label", INT, "its class in the data set"),
+        ("position", COUNT, "place in the list of labeled images, from 0"),
+        ("image_index", COUNT, "position in the training set"),
+        ("label", COUNT, "the class it was trained as"),
+        ("true_label", COUNT, "its class in the data set"),
         ("class_name", TEXT, "name of the class it was trained as"),
         ("is_pick", BOOL, "selected by a parent or by label propagation, not of the label set"),
-        ("doubt", FLOAT, "of a selected image: 1 - the confidence in its prediction, 4 decimals"),
+        ("doubt", SHARE, "of a selected image: 1 - the confidence in its prediction, 4 decimals"),
         ("image", pa.binary(), "the image as PNG; empty for selected images"),
     ),
     "predictions": _schema(
@@ -121,11 +139,11 @@ TABLES: dict[str, pa.Schema] = {
     ),
     "augmentation_rates": _schema(
         ("run_id", TEXT, "joins with runs; rows of runs with CTAugment only"),
-        ("step", INT, "steps trained so far"),
+        ("step", POSITIVE, "steps trained so far"),
         ("operation", TEXT, "name of the distortion"),
-        ("parameter", INT, "0 or 1: which of its parameters"),
-        ("bin", INT, "which part of the parameter's range, from 0"),
-        ("rate", FLOAT, "moving average of the teacher's probability of the true class"),
+        ("parameter", COUNT, "0 or 1: which of its parameters"),
+        ("bin", COUNT, "which part of the parameter's range, from 0"),
+        ("rate", SHARE, "moving average of the teacher's probability of the true class"),
     ),
 }  # fmt: skip
 
@@ -153,6 +171,12 @@ EMPTY: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if valu
     "num_picks": 0,
     "num_wrong_picks": 0,
 }
+
+
+def intervals(table: str) -> dict[str, str]:
+    """Where the numbers of a table lie, by column; only of bounded ones."""
+    found = {field.name: field.metadata[b"interval"].decode() for field in TABLES[table]}
+    return {name: interval for name, interval in found.items() if interval}
 
 
 INTRODUCTION = """\

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import os
 import re
 import subprocess
@@ -260,14 +261,17 @@ def test_unreadable_parts_become_warnings(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unsaved")
-def test_class_accuracies_that_do_not_add_up_are_reported(tmp_path: Path) -> None:
-    run = make_run()
-    write_store(tmp_path, [run])
-    wrong = pd.read_parquet(tmp_path / "synthetic" / "runs")["last_accuracy"].item() - 0.01
-    write_store(tmp_path, [run], changes={run.id: {"last_accuracy": wrong}})
-    assert make_report(tmp_path).warnings == [
-        f"class accuracies do not add up to the accuracy of 1 runs: {run.id}"
-    ]
+def test_runs_that_are_not_whole_are_named_and_left_out(tmp_path: Path) -> None:
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2)
+    write_store(tmp_path, runs)
+    path = tmp_path / "synthetic" / "runs" / f"{runs[3].id}.parquet"
+    pd.read_parquet(path).assign(last_accuracy=math.nan).to_parquet(path)
+    written = make_report(tmp_path)
+    line = f"left out: supervised fixmatch:1@10 #1 ({runs[3].id}): last_accuracy is missing"
+    assert written.warnings == [line]
+    assert line in (written.folder / "report.md").read_text("utf-8")
+    used = pd.read_csv(written.folder / "tables" / "runs.csv")["run_id"]
+    assert set(used) == {run.id for run in runs} - {runs[3].id}
 
 
 @pytest.mark.usefixtures("unsaved")

@@ -228,14 +228,17 @@ def test_the_same_training_under_two_ids_counts_once(
     assert accuracy["n"].max() == (2 if "options" in other else 3)
 
 
-def test_a_row_that_is_stored_twice_counts_once(found: load.Results) -> None:
-    for name, keys in load.KEYS.items():
-        table = getattr(found, name)
-        twice = pd.concat([table, table.iloc[[3]]])
-        once, warnings = load.without_repeated_rows(twice, keys, name)
-        pd.testing.assert_frame_equal(once, table)
-        assert warnings == [f"left out: repeated rows in {name} of: {table['run_id'].iloc[3]}"]
-        assert load.without_repeated_rows(table, keys, name) == (table, [])
+@pytest.mark.parametrize("name", load.COLUMNS)
+def test_a_row_that_is_stored_twice_counts_once(tmp_path: Path, name: str) -> None:
+    runs = grid_of_runs(num_label_sets=2, num_repeats=2)
+    write_store(tmp_path, runs)
+    once = load.load(tmp_path, "synthetic")
+    path = tmp_path / "synthetic" / name / f"{runs[1].id}.parquet"
+    table = pd.read_parquet(path)
+    pd.concat([table, table.iloc[[-20]]]).to_parquet(path)
+    twice = load.load(tmp_path, "synthetic")
+    pd.testing.assert_frame_equal(getattr(twice, name), getattr(once, name))
+    assert twice.warnings == [f"rows of {name} that are stored twice count once: {runs[1].id}"]
 
 
 # Numbers against plain loops over what was stored
