@@ -47,8 +47,13 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def plus_minus(mean: float, sd: float, digits: int = 1) -> str:
-    """Mean ± standard deviation; a single value has none: 63.1 ± -."""
-    return "-" if math.isnan(mean) else f"{number(mean, digits)} ± {number(sd, digits)}"
+    """Mean ± standard deviation; the number alone if there is none, as of a single value.
+
+    >>> plus_minus(63.12, 5.0), plus_minus(63.12, float("nan")), plus_minus(float("nan"), 5.0)
+    ('63.1 ± 5.0', '63.1', '-')
+    """
+    text = number(mean, digits)
+    return text if math.isnan(mean) or math.isnan(sd) else f"{text} ± {number(sd, digits)}"
 
 
 def signed(value: float, digits: int = 1) -> str:

@@ -63,7 +63,7 @@ WITHOUT_TEST = (CHOOSING, LABELED, SETTINGS)  # sections of a study by which som
 READING = """\
 Accuracies are in percent, differences and standard deviations in percentage points. "a ± b" is
 the mean and the SAMPLE standard deviation (n - 1) over n repeats: same labeled images, other random
-streams; with n = 1 there is none ("-"). If not said otherwise a number is of the teacher (the
+streams; a single value (n = 1) stands alone. If not said otherwise a number is of the teacher (the
 moving average of the weights) after the last step, on the test images. Only runs with equal
 settings are averaged. Intervals are 95%, and each caption says which. Repeats of one label set
 share their labeled images and are not independent, so intervals are over label sets wherever there

@@ -21,7 +21,7 @@ from ..naming import GROUP
 from ..page.parts import Focus, Part, Picture, Table, by_experiment
 from ..statistics import Floats
 from ..style import how_many, images_axis, panels, set_title
-from ..tables import number, without_constant
+from ..tables import plus_minus, without_constant
 
 # How training images are distorted (boss.augment.ctaugment): of p = rate + (1 - DECAY), those below
 # THRESHOLD times the largest of the parameter are not drawn.
@@ -101,9 +101,7 @@ def final_rates_text(numbers: pd.DataFrame) -> pd.DataFrame:
     for keys, group in numbers.groupby(GROUP, sort=False):
         row = dict(zip(GROUP, keys, strict=True)) | {"n": str(group["n"].iloc[0])}
         cells = zip(group["title"], group["mean"], group["sd"], strict=True)
-        rows.append(
-            row | {title: f"{number(mean, 2)} ± {number(sd, 2)}" for title, mean, sd in cells}
-        )
+        rows.append(row | {title: plus_minus(mean, sd, 2) for title, mean, sd in cells})
     return without_constant(pd.DataFrame(rows).fillna("-"), ("experiment",))
 
 

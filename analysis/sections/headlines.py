@@ -12,7 +12,7 @@ import pandas as pd
 
 from .. import statistics, tables
 from ..naming import ORACLE_MARK
-from ..tables import number, plus_minus
+from ..tables import plus_minus
 from .comparison_settings import KNOWN, read, records, value_text
 from .published import PUBLISHED, published_moments, read_published
 
@@ -74,9 +74,8 @@ def of_classes(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     """
     moments = published_moments(table)
     mean, sd, n = combined(moments[moments["metric"] == metric])
-    text = number(mean) if math.isnan(sd) else plus_minus(mean, sd)
     first = {name: table[name].iloc[0] for name in ("known", "source")}
-    return {"percent": mean, "sd_percent": sd, "n": n, "printed": text} | first
+    return {"percent": mean, "sd_percent": sd, "n": n, "printed": plus_minus(mean, sd)} | first
 
 
 def of_settings(

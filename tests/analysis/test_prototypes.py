@@ -119,9 +119,9 @@ def test_buckets_by_hand() -> None:
     assert row == {
         "n": "1 to 2",
         "0 (outliers)": "12.0 ± 2.8",
-        "2": "30.0 ± -",
-        "7 (most prototypical)": "31.0 ± -",
-        "10": "20.0 ± -",
+        "2": "30.0",
+        "7 (most prototypical)": "31.0",
+        "10": "20.0",
         "rank correlation": "0.40",
         "buckets": "4",
     }

@@ -538,7 +538,7 @@ def test_counts(metrics: pd.DataFrame) -> None:
 
 def test_numbers_as_text() -> None:
     assert tables.plus_minus(63.05, 5.0) == "63.0 ± 5.0"  # 63.05 lies below its decimal
-    assert tables.plus_minus(63.1, math.nan) == "63.1 ± -"
+    assert tables.plus_minus(63.1, math.nan) == "63.1"
     assert tables.plus_minus(math.nan, math.nan) == "-"
     assert tables.number(-0.04) == "0.0"
     assert tables.signed(0.04) == "0.0"
