@@ -11,6 +11,7 @@ from boss.study.study import Comparison
 from .. import statistics
 from ..load import Results
 from ..tables import column, number, plus_minus, signed, signed_interval
+from .agreement import DIFFERENCE, VERDICT, difference, margin, with_verdicts
 from .comparison_settings import (
     KNOWN,
     is_number,
@@ -24,9 +25,6 @@ from .comparison_settings import (
 
 QUANTITIES = ("error", "used", "wrong")
 DIGITS = 2  # as the publications print errors
-# Points within which ours and a published number count as equivalent: about twice the deviation
-# over folds that FixMatch prints for CIFAR-10 with 250 labels (0.33 and 0.65).
-MARGIN = 1.0
 
 
 def measure(found: Results, runs: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +60,8 @@ def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) 
     """Our numbers with the published ones of the same settings, and those without a counterpart.
 
     Args:
-        ours: `measure` of the runs of one block with their settings, variant, group and label_set.
+        ours: `measure` of the runs of one block with their settings, variant, group, label_set and
+            labels_per_class.
         published: `read`.
 
     Returns:
@@ -70,10 +69,8 @@ def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) 
         sets), ours_sd_percent (of the means of the label sets; of one label set over its runs),
         ours_low and ours_high (Student's 95% interval over label sets; interval_over says over
         what), num_runs, num_label_sets; of the published number, of several that fit the one with
-        the most settings, the columns `NUMBERS`; difference_points (ours - published) with Welch's
-        interval and p value, where both have the deviation over two label sets or more;
-        difference_p_holm: adjusted for all of them; verdict: `statistics.equivalence` with a margin
-        of `MARGIN` points, higher or lower only by the adjusted p value ("" without an interval).
+        the most settings, the columns `NUMBERS`; `agreement.DIFFERENCE`, over label sets, and
+        `agreement.VERDICT`, adjusted within each value of the first panel setting.
     """
     ours = ours[ours["quantity"].isin(published["quantity"])]
     names = [*dict.fromkeys([*shown_settings(comparison), *settings_of(published)])]
@@ -93,21 +90,11 @@ def beside(ours: pd.DataFrame, published: pd.DataFrame, comparison: Comparison) 
             if i in fits(candidate, theirs, settings_of(published)):  # no other row is meant for it
                 row = candidate
             rows.append(row | their_numbers({}, other))
-    table = with_verdicts(pd.DataFrame(rows).reindex(columns=[*names, *COMPARED]))
+    table = pd.DataFrame(rows).reindex(columns=[*names, *COMPARED])
+    table = with_verdicts(table, [*comparison.panels[:1]])
     counts = {name: table[name].fillna(0).astype(int) for name in ("num_runs", "num_label_sets")}
     texts = {c: table[c].fillna("") for c in (*names, *TEXTS)}
     return in_order(table.assign(**counts, **texts), names, published)
-
-
-def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `beside` with difference_p_holm, and verdicts adjusted for their number."""
-    adjusted = statistics.holm(table["difference_p"].to_numpy(dtype=float))
-    is_different = table["verdict"].isin((statistics.HIGHER, statistics.LOWER))
-    is_clear = adjusted <= 1 - statistics.LEVEL
-    verdict = table["verdict"].mask(is_different & ~is_clear, statistics.UNDECIDED)
-    return table.assign(
-        difference_p_holm=adjusted, verdict=verdict.where(table["difference_p"].notna(), "")
-    )
 
 
 TEXTS = ["group", "variant", "interval_over", "printed", "known", "source", "note", "verdict"]
@@ -115,8 +102,9 @@ COMPARED = [
     *("group", "variant", "quantity", "num_runs", "num_label_sets"),
     *("ours_percent", "ours_sd_percent", "ours_low", "ours_high", "interval_over"),
     *("ours_last_percent", "published_percent", "published_sd_percent", "published_n", "known"),
-    *("difference_points", "difference_low", "difference_high", "difference_p"),
-    *("difference_p_holm", "verdict", "source", "note", "printed"),
+    *DIFFERENCE,
+    *VERDICT,
+    *("source", "note", "printed"),
 ]
 
 
@@ -128,6 +116,7 @@ def our_numbers(group: pd.DataFrame) -> dict[str, Any]:
     return {
         "num_runs": mean.num_runs,
         "num_label_sets": mean.num_label_sets,
+        "labels_per_class": group["labels_per_class"].mean(),
         "ours_percent": mean.mean,
         "ours_sd_percent": statistics.summary(values.to_numpy(dtype=float)).sd,
         "ours_low": mean.interval.low,
@@ -153,10 +142,7 @@ def their_numbers(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[st
         # Repeats of one label set say nothing about others: without a second one no interval.
         sets = ours["num_label_sets"]
         mine = statistics.Summary(ours["ours_percent"], ours["ours_sd_percent"], sets)
-        found = statistics.welch_summary(mine, published_summary(theirs))
-        row |= {"difference_points": found.value, "difference_p": found.p_value}
-        row |= {"difference_low": found.interval.low, "difference_high": found.interval.high}
-        row |= {"verdict": statistics.equivalence(*found[:2], found.df, MARGIN)}
+        row |= difference(mine, published_summary(theirs), margin(ours["labels_per_class"]))
     return row
 
 

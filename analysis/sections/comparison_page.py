@@ -16,12 +16,12 @@ from boss.study.study import Comparison
 
 from .. import statistics
 from ..load import Results
-from ..page.parts import Part, Picture, Table, slug, suffixes
+from ..page.parts import Part, Picture, Table, Text, slug, suffixes
 from ..style import GRAY, Color, color, how_many, legend_columns, set_title
 from ..tables import counts_text, plural
+from .agreement import how_decided, labels_per_class, without_smoke
 from .comparison import (
     DRAWN,
-    MARGIN,
     axis_name,
     beside,
     measure,
@@ -299,18 +299,27 @@ def parts(found: Results, comparison: Comparison) -> tuple[list[Part], list[str]
         if not len(runs):
             needs = f"it needs runs on {' or '.join(datasets)}"
             return [], [f"no comparison with {comparison.published}: {needs}"]
+    runs, sentence = without_smoke(runs, published_title(published))
+    made: list[Part] = [Text(sentence)] if sentence else []
+    if not len(runs):
+        return made, []
     names = [*dict.fromkeys([*shown_settings(comparison), *settings_of(published)])]
     columns = ["run_id", "group", "variant", "label_set", "repeat"]
     table = runs[[name for name in columns if name not in names]]
+    table = table.assign(labels_per_class=labels_per_class(runs))
     table = table.join(settings_table(runs, names))
     block_of = blocks(runs, comparison)
-    made: list[Part] = []
     for block, end in suffixes(list(block_of.unique())).items():
         mine = runs[block_of == block]
         ours = measure(found, mine).merge(table, on="run_id")
         numbers = with_names(beside(ours, published, comparison), comparison, published)
         made += block_parts(found, mine, ours, numbers, comparison, block, end)
     return made, []
+
+
+def published_title(published: pd.DataFrame) -> str:
+    """The sources of a published table."""
+    return "; ".join(dict.fromkeys(published["source"]))
 
 
 def full_errors(found: Results, runs: pd.DataFrame, panel_of: "pd.Series[str]") -> dict[str, float]:
@@ -354,10 +363,8 @@ def block_parts(
         "deviation of their means (with one label set: over its runs). Published: mean ± standard "
         f"deviation over n folds, as printed; {KNOWN_TEXT}. Differences are in points, with "
         "Welch's 95% interval where both have at least two label sets. If the label sets are the "
-        "same, the interval is too wide because it ignores the pairing. Verdict: equivalent if the "
-        f"90% interval lies within {MARGIN:g} point of 0 (two one-sided tests), higher or lower if "
-        "the p value, adjusted by Holm's method for all differences, is at most 0.05. -: not run "
-        "or not published."
+        "same, the interval is too wide because it ignores the pairing. -: not run or not "
+        "published."
     )
     made: list[Part] = []
     first = comparison.panels[0] if comparison.panels else None
@@ -372,7 +379,8 @@ def block_parts(
             Table(
                 f"{stem}_{own}" if own else stem,
                 f"{title}, {value}" if own else title,
-                f"Source: {sources or 'none for these runs'}. {caption} {listed}".strip(),
+                f"Source: {sources or 'none for these runs'}. {caption} "
+                f"{how_decided(part['margin_points'], 'label sets')} {listed}".strip(),
                 part.drop(columns=[*DRAWN, "printed"]),
                 table_text(part, comparison, notes),
             )

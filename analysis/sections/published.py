@@ -1,8 +1,9 @@
 """Published numbers by label set beside ours."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from ..naming import GROUP, is_plain
 from ..page.parts import (
     Part,
     Table,
+    Text,
 )
 from ..tables import (
     MAX_CLASSES_ACROSS,
@@ -23,10 +25,23 @@ from ..tables import (
     extreme_classes,
     plus_minus,
     signed,
+    signed_interval,
     without_constant,
+)
+from .agreement import (
+    DIFFERENCE,
+    MARGIN_FEW,
+    VERDICT,
+    difference,
+    how_decided,
+    labels_per_class,
+    margin,
+    with_verdicts,
+    without_smoke,
 )
 
 PUBLISHED = Path(__file__).parents[1] / "published"
+LAST, BEST = "last", "best on test"  # protocols
 
 
 # Beside other people's numbers
@@ -71,9 +86,11 @@ def published_moments(published: pd.DataFrame) -> pd.DataFrame:
     """Mean, sample standard deviation and n per published row and metric.
 
     They are as printed, or computed where single runs are printed. Where all classes are given
-    "mean of classes" is added; a published All is also set beside our oracle (see the caption).
+    "mean of classes" is added; an All that is the best on the test set also stands beside our
+    oracle. protocol: "last" or "best on test".
     """
     names = ["row", "label_set", "label_set_known", "alternative_label_set", "dataset", "algorithm"]
+    names += ["protocol"]
     single = published["run"].notna()
     printed = published[~single].rename(columns={"mean_percent": "mean", "sd_percent": "sd"})
     of_runs = published[single]
@@ -89,7 +106,9 @@ def published_moments(published: pd.DataFrame) -> pd.DataFrame:
     class_mean = printed[is_class].groupby(names, as_index=False).agg({"mean": "mean", "n": "min"})
     parts = [
         printed,
-        printed[printed["order"] == 0].assign(metric=ORACLE, order=AGGREGATES.index(ORACLE)),
+        printed[(printed["order"] == 0) & (printed["protocol"] == BEST)].assign(
+            metric=ORACLE, order=AGGREGATES.index(ORACLE)
+        ),
         class_mean.assign(metric=CLASS_MEAN, order=AGGREGATES.index(CLASS_MEAN), sd=math.nan),
     ]
     table = pd.concat(parts, ignore_index=True)[[*names, *METRIC, "mean", "sd", "n"]]
@@ -109,19 +128,24 @@ def comparable(metrics: pd.DataFrame, runs: pd.DataFrame, published: pd.DataFram
 
 
 def published_table(
-    published: pd.DataFrame, ours: pd.DataFrame, reference: pd.DataFrame | None
+    published: pd.DataFrame,
+    ours: pd.DataFrame,
+    reference: pd.DataFrame | None,
+    margin_points: float = MARGIN_FEW,
 ) -> pd.DataFrame:
     """Published numbers beside ours and those of the reference store.
 
     Args:
         published: `read_published`.
         ours, reference: `comparable` metrics.
+        margin_points: of the verdicts.
 
     Returns:
         per group, published row, label set of ours and metric: mean_percent, sd_percent and n with
-        the prefixes published_, ours_ and reference_, and difference_points (ours - published).
-        label_set_known: "inferred" or "given" for the label set that the row is taken for,
-        "alternative" for the other candidate.
+        the prefixes published_, ours_ and reference_; published_protocol; where ours follow it,
+        `agreement.DIFFERENCE`, over repeats of this label set, and `agreement.VERDICT`, adjusted
+        for all of them. label_set_known: "inferred" or "given" for the label set that the row is
+        taken for, "alternative" for the other candidate.
     """
     theirs = published_moments(published)
     known = theirs.assign(compared=theirs["label_set"])
@@ -143,18 +167,37 @@ def published_table(
     for who in ("published", "ours", "reference"):
         columns |= {f"mean_{who}": f"{who}_mean_percent", f"sd_{who}": f"{who}_sd_percent"}
         columns |= {f"n_{who}": f"{who}_n"}
-    table = table.rename(columns=columns)
-    table["difference_points"] = table["ours_mean_percent"] - table["published_mean_percent"]
+    table = table.rename(columns={**columns, "protocol": "published_protocol"})
+    table = with_verdicts(table.join(differences(table, margin_points)))
     names = [*GROUP, "row", "label_set", "label_set_known", *METRIC]
-    table = table[[*names, *columns.values(), "difference_points"]]
+    table = table[[*names, *columns.values(), "published_protocol", *DIFFERENCE, *VERDICT]]
     first_seen = {name: i for i, name in enumerate(ours["experiment"].unique())}
     order = table.assign(e=table["experiment"].map(first_seen))
     index = order.sort_values(["e", "variant", "row", "label_set_known", "order"]).index
     return table.loc[index].reset_index(drop=True)
 
 
+def differences(table: pd.DataFrame, margin_points: float) -> pd.DataFrame:
+    """`agreement.DIFFERENCE` of each row, NaN where ours and theirs follow different protocols."""
+    rows = []
+    for row in table.to_dict("records"):
+        protocol = BEST if row["order"] == AGGREGATES.index(ORACLE) else LAST
+        if row["published_protocol"] != protocol:
+            rows.append(dict.fromkeys(DIFFERENCE, math.nan))
+            continue
+        ours, theirs = (printed_summary(row, who) for who in ("ours", "published"))
+        rows.append(difference(ours, theirs, margin_points))
+    return pd.DataFrame(rows, index=table.index, columns=DIFFERENCE)
+
+
+def printed_summary(row: Mapping[Hashable, Any], who: str) -> statistics.Summary:
+    """Ours or theirs in a row of `published_table`; without a deviation it is a single value."""
+    mean, sd, n = (row[f"{who}_{name}"] for name in ("mean_percent", "sd_percent", "n"))
+    return statistics.Summary(mean, sd, 1 if math.isnan(sd) else int(n))
+
+
 def published_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Three lines per published row: published, ours, difference; a fourth for the reference."""
+    """Lines per published row: published, ours, reference, difference, interval, verdict."""
     shown = extreme_classes(numbers, "published_mean_percent", MAX_CLASSES_ACROSS)
     names = [*GROUP, "row", "label_set", "label_set_known"]
     parts = []
@@ -166,8 +209,15 @@ def published_text(numbers: pd.DataFrame) -> pd.DataFrame:
             write = as_printed if prefix == "published" else plus_minus
             cells = column(shown, write, mean, sd)
             parts.append(shown.assign(whose=title, place=place, cell=cells, n=shown[f"{prefix}_n"]))
-    cells = column(shown, signed, "difference_points")
-    parts.append(shown.assign(whose="ours - published", place=9, cell=cells, n=math.nan))
+    lines_of_difference = {
+        "ours - published": column(shown, signed, "difference_points"),
+        "95% interval": column(shown, signed_interval, "difference_low", "difference_high"),
+        "verdict": list(shown["verdict"].replace("", "-")),
+    }
+    if not shown["difference_low"].notna().any():
+        del lines_of_difference["95% interval"], lines_of_difference["verdict"]
+    for place, (title, cells) in enumerate(lines_of_difference.items(), start=3):
+        parts.append(shown.assign(whose=title, place=place, cell=cells, n=math.nan))
     lines = pd.concat(parts, ignore_index=True)
     position = {
         name: i for i, name in enumerate(map(tuple, shown[names].drop_duplicates().to_numpy()))
@@ -205,23 +255,32 @@ def published_parts(
     name: str,
 ) -> tuple[list[Part], list[str]]:
     """Our numbers beside the published ones."""
-    ours = comparable(table, found.runs, theirs)
+    sources = "; ".join(sorted(theirs["source"].unique()))
+    runs, sentence = without_smoke(found.runs, sources)
+    ours = comparable(table, runs, theirs)
+    if sentence and not len(ours) and len(comparable(table, found.runs, theirs)):
+        return [Text(sentence)], []
     reference = None
     if base is not None:
         reference = comparable(metrics(base), base.runs, theirs)
-    numbers = published_table(theirs, ours, reference)
+    compared = runs[runs["run_id"].isin(ours["run_id"])]
+    few = float(labels_per_class(compared).min()) if len(compared) else 1.0
+    numbers = published_table(theirs, ours, reference, margin(few))
     if not len(numbers):
         what = " and ".join(str(name) for name in theirs["dataset"].unique())
         names = ", ".join(str(name) for name in theirs["label_set"].unique())
         return [], [f"no comparison with the publication: it needs runs on {what} with {names}"]
-    images = sorted(int(x) for x in found.runs["num_images"].unique())
-    sources = "; ".join(sorted(theirs["source"].unique()))
+    images = sorted(int(x) for x in compared["num_images"].unique())
     known = ", ".join(sorted(theirs["known"].unique()))
     caption = (
         f"Published: {sources} (numbers {known}). Percent, mean ± sample standard deviation over n "
-        f"repeats on each side; difference in points. {published_note(name)} Ours saw "
+        f"repeats on each side. {published_note(name)} Differences are in points, over repeats of "
+        "the label set of the row, with Welch's 95% interval, where both sides are measured alike: "
+        "both after the last step, or both as the best on the test set. "
+        f"{how_decided(numbers['margin_points'], 'repeats')} Ours saw "
         f"{' or '.join(f'{x:,}' for x in images)} labeled images in training, repetitions counted."
     )
     title = f"Published numbers and ours: {sources}"
     stem = f"published_{Path(name).stem}"
-    return [Table(stem, title, caption, numbers, published_text(numbers))], []
+    shown: list[Part] = [Table(stem, title, caption, numbers, published_text(numbers))]
+    return ([Text(sentence), *shown] if sentence else shown), []

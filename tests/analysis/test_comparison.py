@@ -197,7 +197,7 @@ def ours(values: dict[tuple[str, str, str, int], float], quantity: str = "error"
                 **{"dataset": "cifar10", "algorithm": algorithm, "augmentation": augmentation},
                 **{"group": f"{algorithm} {augmentation}", "variant": algorithm},
                 **{"label_set": label_set, "repeat": repeat, "quantity": quantity},
-                **{"percent": percent, "last_percent": percent + 1},
+                **{"percent": percent, "last_percent": percent + 1, "labels_per_class": 25.0},
             }
             for (algorithm, augmentation, label_set, repeat), percent in values.items()
         ]
