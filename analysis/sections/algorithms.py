@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 
 from .. import statistics, tables
 from ..load import ALL, Results
-from ..naming import GROUP
 from ..page.parts import (
     Part,
     Picture,
@@ -41,125 +40,10 @@ from ..style import (
 )
 from ..tables import (
     baseline_of,
-    column,
-    interval,
-    number,
-    p_value,
-    signed,
-    signed_interval,
-    wins,
-    without_constant,
 )
+from .algorithm_tables import algorithms_table, algorithms_text, verdicts_table, verdicts_text
+from .differences import HOLM
 from .published import published_means
-
-
-def algorithms_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Per group: mean of last accuracies over label sets, intervals, difference to the baseline.
-
-    Returns:
-        mean_percent: mean over label sets of their means; sd_percent: over all runs; low, high:
-        Student's 95% interval over label sets; baseline, difference_points with low, high and p,
-        num_difference_sets, num_pairs, num_wins, num_ties: `statistics.compare`, over runs with
-        the same label set and repeat; difference_p_holm: of the differences of an experiment over
-        `statistics.MIN_SETS` label sets or more, adjusted for their number.
-    """
-    runs = runs.assign(percent=100 * runs["last_accuracy"])
-    rows = []
-    for experiment, block in runs.groupby("experiment", sort=False):
-        baseline = baseline_of(block)
-        against = block[block["variant"] == baseline]
-        for variant, group in block.groupby("variant", sort=False):
-            mean = statistics.cluster_mean(group, "percent")
-            row = {"experiment": experiment, "variant": variant, "num_runs": mean.num_runs}
-            row |= {"num_label_sets": mean.num_label_sets, "mean_percent": mean.mean}
-            row |= {"sd_percent": group["percent"].std(ddof=1)}
-            row |= {"low": mean.interval.low, "high": mean.interval.high}
-            row |= {"interval_over": mean.interval_over}
-            rows.append(
-                row | difference_to(group, against, "" if variant == baseline else baseline)
-            )
-    table = pd.DataFrame(rows)
-    is_tested = table["difference_interval_over"] == "label sets"
-    is_tested &= table["num_difference_sets"] >= statistics.MIN_SETS
-    p_values = table["difference_p"].where(is_tested).groupby(table["experiment"], sort=False)
-    table["difference_p_holm"] = p_values.transform(
-        lambda values: statistics.holm(values.to_numpy(dtype=float))
-    )
-    return table
-
-
-def difference_to(
-    group: pd.DataFrame, against: pd.DataFrame, baseline: str
-) -> dict[str, float | str]:
-    """The columns of `algorithms` that compare a group with the baseline (empty for itself)."""
-    comparison = statistics.compare(group, against if baseline else against[:0], "percent")
-    difference = comparison.difference
-    return {
-        "baseline": baseline,
-        "difference_points": difference.mean,
-        "difference_low": difference.interval.low,
-        "difference_high": difference.interval.high,
-        "difference_interval_over": difference.interval_over,
-        "difference_p": difference.p_value,
-        "num_difference_sets": difference.num_label_sets,
-        "num_pairs": comparison.num_pairs,
-        "num_wins": comparison.num_wins,
-        "num_ties": comparison.num_ties,
-    }
-
-
-def algorithms_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One row per group."""
-    text = numbers[[*GROUP]].copy()
-    text["runs"] = numbers["num_runs"]
-    text["label sets"] = numbers["num_label_sets"]
-    text["mean"] = column(numbers, number, "mean_percent")
-    text["sd of runs"] = column(numbers, number, "sd_percent")
-    text["95% interval"] = column(numbers, interval, "low", "high")
-    text["compared with"] = numbers["baseline"].replace("", "-")
-    text["difference"] = column(numbers, signed, "difference_points")
-    text["95% interval of the difference"] = column(
-        numbers, signed_interval, "difference_low", "difference_high"
-    )
-    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
-    text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
-    return without_constant(text, ("experiment",))
-
-
-def verdicts_table(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Which variants beat the one that they are compared with.
-
-    Args:
-        numbers: `algorithms`.
-
-    Returns:
-        per experiment with several variants and `statistics.MIN_SETS` label sets or more to
-        compare: baseline; better, worse and undecided: the variants whose difference is above 0 or
-        below it by Holm's adjusted p value, or neither; separated by "; ".
-    """
-    rows = []
-    for experiment, block in numbers.groupby("experiment", sort=False):
-        compared = block[block["num_pairs"] > 0]
-        if len(compared) < 2 or not compared["difference_p_holm"].notna().any():
-            continue
-        is_clear = compared["difference_p_holm"] <= 1 - statistics.LEVEL
-        better = is_clear & (compared["difference_points"] > 0)
-        worse = is_clear & (compared["difference_points"] < 0)
-        row = {"experiment": experiment, "baseline": compared["baseline"].iloc[0]}
-        for name, chosen in (
-            ("better", better),
-            ("worse", worse),
-            ("undecided", ~better & ~worse),
-        ):
-            row[name] = "; ".join(compared.loc[chosen, "variant"])
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def verdicts_text(numbers: pd.DataFrame) -> pd.DataFrame:
-    """One row per experiment."""
-    text = numbers.rename(columns={"baseline": "compared with"}).replace("", "-")
-    return without_constant(text, ("experiment",))
 
 
 def accuracy_by_variant(metrics: pd.DataFrame, title: str) -> Figure:
@@ -340,9 +224,10 @@ def algorithm_parts(
             "one label set: then it says nothing about others). Difference: over "
             "pairs of runs with the same label set and repeat, which share their random streams, "
             "with Student's t interval over label sets, since repeats of one label set are not "
-            "independent. p: of no difference, by the same t, adjusted by Holm's method for all "
-            f"differences of the experiment over at least {statistics.MIN_SETS} label sets. Wins: "
-            "pairs in which the algorithm is better.",
+            f"independent. {HOLM} Wins: pairs in which the algorithm is better. IQM: mean of the "
+            "middle half of all runs, which a few failed runs move less. P(better): probability "
+            "that a run is better than one of the other algorithm on the same label set, ties "
+            "count half.",
             numbers,
             algorithms_text(numbers),
         )
@@ -354,9 +239,9 @@ def algorithm_parts(
                 "Which are better than the one they are compared with",
                 "Better: the difference in the table above is positive with an adjusted p value of "
                 f"at most {1 - statistics.LEVEL:.2f}; worse: negative; undecided: neither, or "
-                f"there are fewer than {statistics.MIN_SETS} label sets. All verdicts of an "
-                "experiment together: if none is better or worse, the chance that any is called "
-                "so is at most 5%.",
+                f"there are fewer than {statistics.MIN_SETS} label sets. All verdicts "
+                "together: if none is better or worse, the chance that any is called so is at most "
+                "5%.",
                 verdicts,
                 verdicts_text(verdicts),
             )

@@ -17,13 +17,13 @@ from ..style import GRAY, color, difference_marks, how_many, set_title
 from ..tables import (
     column,
     counts_text,
+    p_value,
     plus_minus,
     signed,
     signed_interval,
     wins,
     without_constant,
 )
-from .algorithms import difference_to
 from .balancing_runs import baseline_of, of_methods
 from .class_balance import (
     FAILED,
@@ -33,6 +33,7 @@ from .class_balance import (
     class_figure,
     class_measures,
 )
+from .differences import HOLM, difference_to, with_verdicts
 from .pseudo_labels import pseudo_label_parts
 
 # Accuracy
@@ -81,7 +82,7 @@ def difference(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         per group but FixMatch's, and only where that was run: the columns of
-        `tables.difference_to` and num_label_sets.
+        `differences.difference_to` and of `differences.with_verdicts`.
     """
     runs = runs.assign(percent=100 * runs["last_accuracy"])
     rows = []
@@ -92,19 +93,19 @@ def difference(runs: pd.DataFrame) -> pd.DataFrame:
             if not baseline or variant == baseline:
                 continue
             names = {"experiment": experiment, "variant": variant}
-            sets = set(group["label_set"]) & set(against["label_set"])
-            counts = {"num_label_sets": len(sets)}
-            rows.append(names | difference_to(group, against, baseline) | counts)
-    return pd.DataFrame(rows)
+            rows.append(names | difference_to(group, against, baseline))
+    return with_verdicts(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def difference_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row per group."""
     text = numbers[[*GROUP]].copy()
     text["compared with"] = numbers["baseline"]
-    text["label sets"] = numbers["num_label_sets"]
+    text["label sets"] = numbers["num_difference_sets"]
     text["difference"] = column(numbers, signed, "difference_points")
     text["95% interval"] = column(numbers, signed_interval, "difference_low", "difference_high")
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
+    text["verdict"] = numbers["verdict"]
     text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 
@@ -174,8 +175,8 @@ def parts(
                 "Balancing methods against FixMatch",
                 "Mean difference in percentage points over pairs of runs with the same label set "
                 "and repeat. The 95% t interval is over label sets. With only one label set it is "
-                "over repeats and does not extend to other label sets. Wins: pairs in which the "
-                "method is better.",
+                f"over repeats and does not extend to other label sets. {HOLM} Verdict: better or "
+                "worse where it is at most 0.05. Wins: pairs in which the method is better.",
                 differences,
                 difference_text(differences),
             )
@@ -206,7 +207,8 @@ def parts(
             f"class, and number of classes below {FAILED}% (failed) and below {POOR}%. Means over "
             "label sets of the means over repeats, with Student's 95% interval over label sets "
             "(over repeats if there is only one). Differences are over pairs of runs with the "
-            "same label set and repeat, with an interval over label sets.",
+            f"same label set and repeat, with an interval over label sets. {HOLM} Verdict: higher "
+            "or lower where it is at most 0.05.",
             balance,
             class_balance_text(balance),
         )

@@ -20,8 +20,9 @@ from ..style import (
     legend_columns,
     set_title,
 )
-from ..tables import column, interval, number, signed, signed_interval, without_constant
+from ..tables import column, interval, number, p_value, signed, signed_interval, without_constant
 from .balancing_runs import baseline_of
+from .differences import difference_columns, with_verdicts
 
 FAILED, POOR = 20, 50  # percent: a class below has failed, or is poor
 MEASURES = {
@@ -65,7 +66,8 @@ def class_balance(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         per measure and group: mean over label sets with low, high (Student's 95% interval over
         label sets; interval_over says over what), num_runs, num_label_sets; difference to FixMatch
-        over pairs with difference_low, difference_high, num_pairs.
+        over pairs in the columns of `differences.difference_columns`, num_pairs, and
+        `differences.with_verdicts`: higher, lower or undecided, all measures together.
     """
     rows = []
     for experiment, block in measures.groupby("experiment", sort=False):
@@ -80,11 +82,9 @@ def class_balance(measures: pd.DataFrame) -> pd.DataFrame:
                 row = {"experiment": experiment, "measure": measure, "variant": variant}
                 row |= {"num_runs": mean.num_runs, "num_label_sets": mean.num_label_sets}
                 row |= {"mean": mean.mean, "low": mean.interval.low, "high": mean.interval.high}
-                row |= {"interval_over": mean.interval_over, "difference": change.mean}
-                row |= {"difference_low": change.interval.low}
-                row |= {"difference_high": change.interval.high, "num_pairs": paired.num_pairs}
-                rows.append(row)
-    return pd.DataFrame(rows)
+                row |= {"interval_over": mean.interval_over, **difference_columns(change)}
+                rows.append(row | {"num_pairs": paired.num_pairs})
+    return with_verdicts(pd.DataFrame(rows), (statistics.HIGHER, statistics.LOWER))
 
 
 def class_balance_text(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -96,10 +96,12 @@ def class_balance_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["label sets"] = numbers["num_label_sets"]
     text["mean"] = column(numbers, number, "mean")
     text["95% interval"] = column(numbers, interval, "low", "high")
-    text["difference to fixmatch"] = column(numbers, signed, "difference")
+    text["difference to fixmatch"] = column(numbers, signed, "difference_points")
     text["95% interval of the difference"] = column(
         numbers, signed_interval, "difference_low", "difference_high"
     )
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
+    text["verdict"] = numbers["verdict"].replace("", "-")
     text["pairs"] = numbers["num_pairs"].map(lambda n: str(n) if n else "-")
     return without_constant(text, ("experiment",))
 

@@ -21,11 +21,13 @@ from ..tables import (
     counts_text,
     interval,
     number,
+    p_value,
     plus_minus,
     signed,
     signed_interval,
     without_constant,
 )
+from .differences import HOLM, with_verdicts
 
 BUCKETS = r"carlini:(\d+)"  # 0: outliers ... 7: most prototypical
 
@@ -59,7 +61,8 @@ def families(runs: pd.DataFrame) -> pd.DataFrame:
         per scope, variant and family: num_label_sets, num_runs; mean_percent over label sets with
         low, high (Student's 95% interval over label sets; interval_over says over what);
         difference_points to the random splits with Welch's 95% interval between means of label
-        sets: difference_low, difference_high.
+        sets, in the columns of `differences.difference_columns` (num_difference_sets: of the side
+        with fewer) and `differences.with_verdicts`.
     """
     runs = runs.assign(percent=100 * runs["last_accuracy"])
     rows = []
@@ -75,11 +78,13 @@ def families(runs: pd.DataFrame) -> pd.DataFrame:
             row |= {"num_label_sets": mean.num_label_sets, "num_runs": mean.num_runs}
             row |= {"mean_percent": mean.mean, "low": mean.interval.low}
             row |= {"high": mean.interval.high, "interval_over": mean.interval_over}
-            row |= {"difference_points": found.value}
+            row |= {"difference_points": found.value, "difference_p": found.p_value}
             row |= {"difference_low": found.interval.low}
             row |= {"difference_high": found.interval.high}
+            row |= {"difference_interval_over": "label sets"}
+            row |= {"num_difference_sets": min(mean.num_label_sets, len(random))}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return with_verdicts(pd.DataFrame(rows))
 
 
 def families_text(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -93,6 +98,8 @@ def families_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["95% interval of the difference"] = column(
         numbers, signed_interval, "difference_low", "difference_high"
     )
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
+    text["verdict"] = numbers["verdict"].replace("", "-")
     return without_constant(text)
 
 
@@ -273,7 +280,7 @@ def parts(found: Results) -> list[Part]:
                 "label set the interval is over repeats and does not extend to other label sets. "
                 "Differences to the random splits are between means over label sets, in points, "
                 "with Welch's 95% t interval. This needs two label sets on each side (-: "
-                "undefined).",
+                f"undefined). {HOLM} Verdict: better or worse where it is at most 0.05.",
                 numbers,
                 families_text(numbers),
             )

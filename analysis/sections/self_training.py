@@ -20,6 +20,7 @@ from ..style import ACCURACY, LIGHT, color, dash, set_title, unbroken
 from ..tables import (
     column,
     number,
+    p_value,
     plural,
     plus_minus,
     signed,
@@ -27,6 +28,7 @@ from ..tables import (
     wins,
     without_constant,
 )
+from .differences import HOLM, difference_columns, with_verdicts
 
 ENOUGH = "enough"  # stop reason of a run that got as many selected images as requested
 HONEST = {"pick_labels": "pseudo", "rank_by": "last"}
@@ -89,8 +91,8 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         per group: started_from (the variant of the parents), round, picks_per_class, pick_labels,
         rank_by, is_oracle; num_runs and num_label_sets; over the pairs of child and parent:
-        parent_percent and child_percent (mean over label sets), gain_points with low, high
-        (Student's 95% interval over label sets; interval_over says over what), num_pairs, num_wins,
+        parent_percent and child_percent (mean over label sets), their difference in the columns of
+        `differences.difference_columns` and `differences.with_verdicts`, num_pairs, num_wins,
         num_ties; over all runs: picks_mean (selected images), wrong_picks_percent (of them),
         num_too_few (runs that got fewer than requested) and too_few (which classes lacked images,
         and in how many runs); full_percent, full_sd_percent, full_n: the fully supervised runs.
@@ -108,8 +110,7 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
         row |= {"num_runs": len(group), "num_label_sets": group["label_set"].nunique()}
         row |= {"parent_percent": statistics.cluster_mean(pairs, "parent_percent").mean}
         row |= {"child_percent": statistics.cluster_mean(pairs, "percent").mean}
-        row |= {"gain_points": gain.mean, "low": gain.interval.low, "high": gain.interval.high}
-        row |= {"interval_over": gain.interval_over, "num_pairs": len(pairs)}
+        row |= difference_columns(gain) | {"num_pairs": len(pairs)}
         row |= {"num_wins": int((pairs["gain"] > 0).sum())}
         row |= {"num_ties": int((pairs["gain"] == 0).sum())}
         row |= {"picks_mean": group["num_picks"].mean()}
@@ -121,7 +122,7 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
         row |= {"full_sd_percent": np.nan if theirs is None else theirs["sd"]}
         row |= {"full_n": 0 if theirs is None else int(theirs["n"])}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return with_verdicts(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def started_from(child: "pd.Series[str]") -> str:
@@ -161,8 +162,10 @@ def gains_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text["label sets"] = numbers["num_label_sets"]
     text["parent's accuracy"] = column(numbers, number, "parent_percent")
     text["accuracy"] = column(numbers, number, "child_percent")
-    text["gain"] = column(numbers, signed, "gain_points")
-    text["95% interval"] = column(numbers, signed_interval, "low", "high")
+    text["gain"] = column(numbers, signed, "difference_points")
+    text["95% interval"] = column(numbers, signed_interval, "difference_low", "difference_high")
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
+    text["verdict"] = numbers["verdict"].replace("", "-")
     text["wins / pairs"] = column(numbers, wins, "num_wins", "num_pairs")
     text["selected images"] = column(numbers, number, "picks_mean")
     text["wrong pseudo-labels, %"] = column(numbers, number, "wrong_picks_percent")
@@ -184,8 +187,9 @@ def leak_effects(runs: pd.DataFrame) -> pd.DataFrame:
     Both have the same parent, number of selected images and other settings.
 
     Returns:
-        per group with a leak: started_from, round, picks_per_class, leak; difference_points with
-        low, high, interval_over, num_pairs, num_wins, num_ties; num_label_sets.
+        per group with a leak: started_from, round, picks_per_class, leak; the columns of
+        `differences.difference_columns` and `differences.with_verdicts`; num_pairs, num_wins,
+        num_ties.
     """
     table = children(runs)
     table = table.assign(options=table["options"].map(plain_options))
@@ -203,13 +207,11 @@ def leak_effects(runs: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = dict(zip(GROUP, keys, strict=True))
         row |= {"started_from": started_from(first), "round": first["round"]}
         row |= {"picks_per_class": first["picks_per_class"], "leak": leak(first)}
-        row |= {"num_label_sets": mean.num_label_sets, "difference_points": mean.mean}
-        row |= {"low": mean.interval.low, "high": mean.interval.high}
-        row |= {"interval_over": mean.interval_over, "num_pairs": len(both)}
+        row |= difference_columns(mean) | {"num_pairs": len(both)}
         row |= {"num_wins": int((both["difference"] > 0).sum())}
         row |= {"num_ties": int((both["difference"] == 0).sum())}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return with_verdicts(pd.DataFrame(rows)) if rows else pd.DataFrame()
 
 
 def leak(child: "pd.Series[str]") -> str:
@@ -226,9 +228,11 @@ def leak(child: "pd.Series[str]") -> str:
 def leak_effects_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """One row per group."""
     text = numbers[[*GROUP]].copy()
-    text["label sets"] = numbers["num_label_sets"]
+    text["label sets"] = numbers["num_difference_sets"]
     text["difference"] = column(numbers, signed, "difference_points")
-    text["95% interval"] = column(numbers, signed_interval, "low", "high")
+    text["95% interval"] = column(numbers, signed_interval, "difference_low", "difference_high")
+    text["p (Holm)"] = column(numbers, p_value, "difference_p_holm")
+    text["verdict"] = numbers["verdict"].replace("", "-")
     text["wins / pairs"] = column(numbers, lambda w, n: f"{w} / {n}", "num_wins", "num_pairs")
     return without_constant(text, ("experiment",))
 
@@ -340,7 +344,8 @@ def parts(found: Results, experiments: list[str]) -> list[Part]:
         "points. It is the mean over label sets of the mean over repeats, with Student's 95% "
         "interval over label sets. With only one label set the interval is over repeats and does "
         "not extend to other label sets. Both accuracies are over the same pairs; wins are pairs "
-        "in which the child is better. Selected images: mean over runs. Wrong pseudo-labels: "
+        f"in which the child is better. {HOLM} Verdict: better or worse where it is at most 0.05. "
+        "Selected images: mean over runs. Wrong pseudo-labels: "
         "selected images whose pseudo-label differs from the true class (evaluated only "
         "afterwards). Runs with too few: a class was predicted less often than images were "
         "requested (in brackets: in how many runs)."
@@ -379,8 +384,9 @@ def parts(found: Results, experiments: list[str]) -> list[Part]:
                 "minus the child of the same parent with as many selected images that uses none. "
                 "True labels: selected images keep their true classes. Best on test: the network "
                 "that ranks the images is the best on the test set. Mean over label sets with its "
-                "95% t interval over label sets (over repeats if there is only one). Wins: pairs "
-                "in which the oracle is better.",
+                f"95% t interval over label sets (over repeats if there is only one). {HOLM} "
+                "Verdict: better or worse where it is at most 0.05. Wins: pairs in which the "
+                "oracle is better.",
                 leaks,
                 leak_effects_text(leaks),
             )

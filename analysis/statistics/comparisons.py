@@ -74,6 +74,25 @@ def compare(frame: pd.DataFrame, baseline: pd.DataFrame, value: str) -> Comparis
     )
 
 
+def improvement_probability(frame: pd.DataFrame, baseline: pd.DataFrame, value: str) -> float:
+    """The probability that a run of the first is better than one of the second on its label set.
+
+        P_j = mean over all pairs of runs on label set j of (1 if x > y, 1/2 if x = y, else 0)
+        P = sum_j P_j / k        over the k label sets of both
+
+    Agarwal et al. 2021, arXiv 2108.13264, with label sets in place of tasks. Student's interval
+    over label sets does not cover it (docs/statistics.md), so there is none. NaN without a label
+    set of both.
+    """
+    shares = []
+    theirs = dict([*baseline.dropna(subset=[value]).groupby("label_set", sort=False)[value]])
+    for name, runs in frame.dropna(subset=[value]).groupby("label_set", sort=False)[value]:
+        if name in theirs:
+            differences = runs.to_numpy(dtype=float)[:, None] - theirs[name].to_numpy(dtype=float)
+            shares.append(((differences > 0) + 0.5 * (differences == 0)).mean())
+    return float(np.mean(shares)) if shares else math.nan
+
+
 def welch(ours: Floats, theirs: Floats) -> Difference:
     """`welch_summary` of the values themselves."""
     return welch_summary(summary(ours), summary(theirs))

@@ -78,7 +78,7 @@ def test_difference_by_hand() -> None:
     assert row["difference_points"] == pytest.approx(10)
     assert (row["difference_low"], row["difference_high"]) == pytest.approx((10, 10))
     assert (row["num_pairs"], row["num_wins"], row["num_ties"]) == (3, 2, 1)
-    assert row["num_label_sets"] == 2
+    assert (row["num_difference_sets"], row["verdict"]) == (2, "undecided")
     # Repeat 1 of b: 44 and now 48, so b: 10 and 4 (mean 7); mean 8.5, half width t(1) * 1.5.
     more = pd.concat([RUNS, run_rows({("boss-4", "b", 1): 48})])
     [row] = balancing.difference(more).to_dict("records")
@@ -141,7 +141,7 @@ def test_class_balance_by_hand() -> None:
     lowest = numbers[numbers["measure"] == "lowest_class"].set_index("variant")
     assert list(lowest["mean"]) == [15, 35]
     assert lowest.loc["fixmatch", "high"] == pytest.approx(15 + 12.706205 * 5)
-    assert lowest.loc["boss-4", "difference"] == 20
+    assert lowest.loc["boss-4", "difference_points"] == 20
     assert lowest.loc["boss-4", "difference_low"] == pytest.approx(20 - 12.706205 * 10)
     assert list(lowest["num_pairs"]) == [0, 2]
     failed = numbers[numbers["measure"] == "num_failed"].set_index("variant")

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import load, naming
 from analysis.naming import most_frequent, value_texts
-from analysis.sections.algorithms import algorithms_table, algorithms_text
+from analysis.sections.algorithm_tables import algorithms_table, algorithms_text
 from analysis.sections.label_sets import class_accuracy
 from analysis.sections.published import comparable, read_published
 from boss.results.read import Store

@@ -59,6 +59,8 @@ def test_families_by_hand() -> None:
     ends = table.loc[1, ["difference_low", "difference_high"]].tolist()
     assert ends == pytest.approx([-2 - half, -2 + half])
     assert math.isnan(table["difference_low"][2])
+    assert list(table["num_difference_sets"][1:]) == [2, 1]
+    assert list(table["verdict"]) == ["", "undecided", "undecided"]  # fewer than 3 label sets
     text = prototypes.families_text(table)
     assert list(text["difference to random splits"]) == ["-", "-2.0", "+6.0"]
     assert text["95% interval of the difference"].iloc[-1] == "-"

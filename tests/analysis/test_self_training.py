@@ -45,8 +45,10 @@ def test_gains_by_hand(tmp_path: Path) -> None:
     found = store_of(tmp_path, PARENTS | CHILDREN)
     [row] = self_training.gains(found.runs).to_dict("records")
     assert (row["variant"], row["started_from"]) == (CHILD, "boss-4")
-    assert row["gain_points"] == pytest.approx(6.5)
-    assert (row["low"], row["high"]) == pytest.approx((6.5 - 6.3531, 6.5 + 6.3531), abs=1e-4)
+    assert row["difference_points"] == pytest.approx(6.5)
+    ends = (row["difference_low"], row["difference_high"])
+    assert ends == pytest.approx((6.5 - 6.3531, 6.5 + 6.3531), abs=1e-4)
+    assert row["verdict"] == "undecided"  # two label sets
     assert (row["num_pairs"], row["num_wins"], row["num_ties"]) == (4, 3, 1)
     assert (row["parent_percent"], row["child_percent"]) == pytest.approx((55, 61.5))
     assert (row["round"], row["picks_per_class"], row["is_oracle"]) == (1, 40, False)
@@ -64,14 +66,14 @@ def test_children_are_measured_by_their_own_parents(tmp_path: Path) -> None:
     runs = PARENTS | CHILDREN | others | {child_of(run): 90.0 for run in others}
     found = store_of(tmp_path, runs)
     table = self_training.gains(found.runs).set_index("variant")
-    assert table.loc["fixmatch -> fixmatch +40", "gain_points"] == pytest.approx(70)
-    assert table.loc[CHILD, "gain_points"] == pytest.approx(6.5)
+    assert table.loc["fixmatch -> fixmatch +40", "difference_points"] == pytest.approx(70)
+    assert table.loc[CHILD, "difference_points"] == pytest.approx(6.5)
 
 
 def test_a_second_round_is_measured_by_the_first(tmp_path: Path) -> None:
     runs = PARENTS | CHILDREN | {child_of(run): value + 3 for run, value in CHILDREN.items()}
     table = self_training.gains(store_of(tmp_path, runs).runs).set_index("variant")
-    assert table.loc[f"{CHILD} x2", "gain_points"] == pytest.approx(3)
+    assert table.loc[f"{CHILD} x2", "difference_points"] == pytest.approx(3)
     assert table.loc[f"{CHILD} x2", "started_from"] == CHILD
 
 
@@ -82,7 +84,7 @@ def test_a_child_without_its_parent_counts_but_has_no_gain(tmp_path: Path) -> No
     found = store_of(tmp_path, runs)
     table = self_training.gains(found.runs).set_index("variant")
     assert table.loc[CHILD, "num_pairs"] == 3
-    assert math.isnan(table.loc["? -> fixmatch +40", "gain_points"])
+    assert math.isnan(table.loc["? -> fixmatch +40", "difference_points"])
     assert table.loc["? -> fixmatch +40", ["num_runs", "num_pairs"]].tolist() == [1, 0]
     assert alone.id in found.warnings[0]
     text = self_training.gains_text(self_training.gains(found.runs)).set_index("variant")
@@ -157,9 +159,9 @@ def test_leaks_by_hand(tmp_path: Path) -> None:
     by_leak = table.set_index("leak")
     row = by_leak.loc["true labels (oracle)"]
     assert row["difference_points"] == pytest.approx(5)
-    assert (row["low"], row["high"]) == pytest.approx((5, 5))
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx((5, 5))
     assert (row["num_pairs"], row["num_wins"], row["num_ties"]) == (3, 2, 1)
-    assert row["num_label_sets"] == 2
+    assert row["num_difference_sets"] == 2
     assert row["variant"].endswith("(oracle)")
     row = by_leak.loc["ranked by the best on test (oracle)"]
     assert (row["difference_points"], row["num_pairs"]) == (pytest.approx(-1), 1)

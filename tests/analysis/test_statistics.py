@@ -357,6 +357,48 @@ def test_equivalence_by_hand() -> None:
     assert none == statistics.UNDECIDED
 
 
+def test_interquartile_mean_by_hand() -> None:
+    # Sorted 0, 1, 2, 3, 4, 5, 6, 90: the middle four are 2, 3, 4, 5.
+    values = {"a": [0.0, 90, 3], "b": [1.0, 2], "c": [4.0, 5, 6]}
+    frame = pd.DataFrame([(s, x) for s, v in values.items() for x in v], columns=["label_set", "x"])
+    mean, ends = statistics.interquartile_mean(frame, "x")
+    assert mean == pytest.approx(3.5)
+    # Without a: 1, 2, 4, 5, 6 but 1 and 6: 11/3; without b: 0, 3, 4, 5, 6, 90: 3, 4, 5, 6: 18/4;
+    # without c: 0, 1, 2, 3, 90: 2. Spread sqrt(2/3 * sum of squares), t(0.975; 2) = 4.302653.
+    without = np.array([11 / 3, 4.5, 2])
+    half = 4.302653 * math.sqrt(2 / 3 * ((without - without.mean()) ** 2).sum())
+    assert tuple(ends) == pytest.approx((3.5 - half, 3.5 + half), rel=1e-6)
+    two = frame[frame["label_set"] != "c"]
+    mean, ends = statistics.interquartile_mean(two, "x")
+    assert (mean, math.isnan(ends.low)) == (pytest.approx(2), True)
+    mean, ends = statistics.interquartile_mean(frame[:0], "x")
+    assert math.isnan(mean) and math.isnan(ends.low)
+
+
+def test_improvement_probability_by_hand() -> None:
+    # a: of 3, 5 against 4, 5: 3 < 4, 3 < 5, 5 > 4, 5 = 5: 1.5 of 4; b: 7 against 1: 1.
+    names = ["label_set", "x"]
+    ours = pd.DataFrame([("a", 3.0), ("a", 5.0), ("b", 7.0), ("c", 0.0)], columns=names)
+    theirs = pd.DataFrame([("b", 1.0), ("a", 4.0), ("a", 5.0), ("d", 9.0)], columns=names)
+    assert statistics.improvement_probability(ours, theirs, "x") == pytest.approx((0.375 + 1) / 2)
+    assert statistics.improvement_probability(theirs, ours, "x") == pytest.approx((0.625 + 0) / 2)
+    assert math.isnan(statistics.improvement_probability(ours, theirs[3:], "x"))
+
+
+def test_improvement_probability_equals_a_loop_over_mann_whitney() -> None:
+    rng = np.random.default_rng(0)
+    frames = [
+        pd.DataFrame({"label_set": rng.choice([*"abc"], 30), "x": rng.integers(0, 9, 30)})
+        for _ in range(2)
+    ]
+    expected = []
+    for name in "abc":
+        x, y = (frame.loc[frame["label_set"] == name, "x"] for frame in frames)
+        expected.append(stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)))
+    found = statistics.improvement_probability(frames[0], frames[1], "x")
+    assert found == pytest.approx(np.mean(expected))
+
+
 def test_sd_interval_by_hand() -> None:
     # Variances 2, 8 and 18 of two repeats each; their means without one of them 13, 10, 5.
     squares, df = np.array([2.0, 8, 18]), np.ones(3)

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import load, tables
 from analysis.naming import SETTINGS
-from analysis.sections.algorithms import algorithms_table, verdicts_table, verdicts_text
+from analysis.sections.algorithm_tables import algorithms_table, verdicts_table, verdicts_text
 from analysis.sections.label_sets import class_accuracy, class_accuracy_text, runs_text
 from analysis.sections.protocols import protocols_table, protocols_text
 from analysis.sections.published import (
@@ -341,19 +341,18 @@ def test_algorithms_without_supervised_compare_with_fixmatch(tmp_path: Path) -> 
 def test_verdicts_by_hand() -> None:
     numbers = pd.DataFrame(
         [
-            ("e", "supervised", "", 0, math.nan, math.nan),
-            ("e", "above", "supervised", 4, 1, 0.04),
-            ("e", "below", "supervised", 4, -1, 0.05),
-            ("e", "unclear", "supervised", 4, 2, 0.06),
-            ("e", "few sets", "supervised", 4, 3, math.nan),
-            ("e", "no pairs", "supervised", 0, math.nan, math.nan),
-            ("few sets only", "a", "supervised", 4, 3, math.nan),
-            ("few sets only", "b", "supervised", 4, 3, math.nan),
-            ("two", "fixmatch", "supervised", 4, 1, 0.01),
+            ("e", "supervised", "", 0, math.nan, ""),
+            ("e", "above", "supervised", 4, 0.04, "better"),
+            ("e", "below", "supervised", 4, 0.05, "worse"),
+            ("e", "unclear", "supervised", 4, 0.06, "undecided"),
+            ("e", "few sets", "supervised", 4, math.nan, "undecided"),
+            ("e", "no pairs", "supervised", 0, math.nan, ""),
+            ("few sets only", "a", "supervised", 4, math.nan, "undecided"),
+            ("few sets only", "b", "supervised", 4, math.nan, "undecided"),
+            ("two", "fixmatch", "supervised", 4, 0.01, "better"),
         ],
-        columns=["experiment", "variant", "baseline", "num_pairs", "difference_points",
-                 "difference_p_holm"],
-    )  # fmt: skip
+        columns=["experiment", "variant", "baseline", "num_pairs", "difference_p_holm", "verdict"],
+    )
     [row] = verdicts_table(numbers).to_dict("records")
     assert (row["experiment"], row["baseline"]) == ("e", "supervised")
     assert (row["better"], row["worse"]) == ("above", "below")
