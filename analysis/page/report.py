@@ -17,6 +17,8 @@ from ..naming import GROUP, ORACLE_MARK
 from ..sections import (
     augmentation,
     balancing,
+    class_effects,
+    collapse,
     comparison_page,
     cost,
     labeled_images,
@@ -182,6 +184,9 @@ def contents(
         parts, more = published_parts(table, found, base, published, name)
         beside += parts
         warnings += more
+    collapsed, more = collapse.parts(found)
+    warnings += more
+    by_class = [*class_parts(found, table, experiments), *class_effects.parts(table), *collapsed]
     rate_parts, more = augmentation.parts(found, focuses, experiments)
     warnings += more
     for one in comparisons:
@@ -197,7 +202,7 @@ def contents(
         ("Accuracy for its cost", cost.parts(found)),
         ("Prototypes", prototypes.parts(found)),
         (LABELED, sheets),
-        ("Label sets and classes", class_parts(found, table, experiments)),
+        ("Label sets and classes", by_class),
         ("One label set, run by run", focus_parts(table, found, focuses)),
         ("Which classes keep the run below 90%", shortfall.parts(found)),
         ("Where the variance comes from", variance_parts(table, experiments)),
