@@ -32,6 +32,7 @@ LABEL_SETS = (2, 3, 4, 6, 8, 12)
 NUM_STUDIES = 1000
 NUM_TRUTH = 100_000  # label sets that stand for all
 NUM_RESAMPLES = 400  # of the percentile bootstrap
+BETTER_BY = 15.0  # points, of the algorithm whose probability of improvement is asked
 
 Rng = np.random.Generator
 
@@ -92,6 +93,8 @@ def truth(name: str) -> dict[str, float]:
         "sd": math.sqrt(within),
         "ratio": math.sqrt(classes / within),
         "runs": float(is_split(draws).mean()),
+        "iqm": float(stats.trim_mean(runs, 0.25, axis=None)),
+        "improvement": improvement(runs + BETTER_BY, runs[::-1]),
     }
 
 
@@ -103,6 +106,11 @@ def is_split(draws: Floats) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]"
     return split
 
 
+def improvement(runs: Floats, others: Floats) -> float:
+    """The true probability that a run is better than one of another algorithm on its label set."""
+    return float((runs[:, :, None] > others[:, None]).mean())
+
+
 NAMES = {
     "mean": "mean over label sets",
     "difference": "paired difference",
@@ -111,6 +119,8 @@ NAMES = {
     "sd": "sd between repeats",
     "ratio": "class-wise over total sd",
     "runs": "share of runs",
+    "iqm": "interquartile mean",
+    "improvement": "probability of improvement",
 }
 
 
@@ -154,10 +164,27 @@ def study(
     shares = np.array([is_split(rows).mean() for rows in groups])
     yield "runs", "Clopper-Pearson over label sets", interval_of_shares(shares)
 
+    frame = labeled(runs)
+    yield "iqm", "jackknife", statistics.interquartile_mean(frame, "x")[1]
+    [apart] = rng.spawn(1)
+    others = labeled([*WORLDS[name](apart, num_sets).mean(axis=2)])
+    better = frame.assign(x=frame["x"] + BETTER_BY)
+    by_set = [
+        statistics.improvement_probability(rows, others, "x")
+        for _, rows in better.groupby("label_set")
+    ]
+    yield "improvement", "Student's t over label sets", statistics.t_interval(np.array(by_set))
+
+
+def labeled(runs: list[Floats]) -> pd.DataFrame:
+    """The runs of each label set, x, in one table."""
+    names = np.repeat(range(len(runs)), [len(values) for values in runs])
+    return pd.DataFrame({"label_set": names, "x": np.concatenate(runs)})
+
 
 # The methods that are replaced
 
-REPLACED = ("percentile bootstrap", "F (Wald)", "chi-squared")
+REPLACED = ("percentile bootstrap", "F (Wald)", "chi-squared", "Student's t over label sets")
 
 
 def percentile(means: Floats, rng: Rng) -> Interval:

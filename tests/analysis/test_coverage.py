@@ -24,6 +24,9 @@ def test_the_truth_by_hand() -> None:
     assert known["sd"] == pytest.approx(math.sqrt(22.4), rel=0.01)
     assert known["share"] == pytest.approx(42.4 / (42.4 + 22.4), abs=0.01)
     assert known["ratio"] == pytest.approx(math.sqrt(80 / 22.4), rel=0.01)
+    # Symmetric; runs with mean 75 and 60 and these variances: Phi(15 / sqrt(2 * 64.8)) = 0.9062.
+    assert known["iqm"] == pytest.approx(60, abs=0.1)
+    assert known["improvement"] == pytest.approx(0.9062, abs=0.002)
     assert coverage.truth("rare failure")["mean"] == pytest.approx(60 - 30 / 7, abs=0.2)
     # A quarter with nine times the variance: 3 times that of the others on average.
     assert coverage.truth("unequal variances")["sd"] == pytest.approx(math.sqrt(3 * 22.4), rel=0.01)
@@ -38,6 +41,9 @@ def test_a_small_simulation_finds_what_holds_and_what_does_not() -> None:
     sd = coverage.NAMES["sd"]
     assert cells[sd, "chi-squared", "unequal variances", False] < 0.75
     assert cells[sd, "jackknife", "bell-shaped", False] > 0.88
+    iqm, improvement = coverage.NAMES["iqm"], coverage.NAMES["improvement"]
+    assert cells[iqm, "jackknife", "bell-shaped", False] > 0.88
+    assert cells[improvement, "Student's t over label sets", "bell-shaped", False] < 0.85
     assert numbers["coverage"].between(0, 1).all()
 
 
