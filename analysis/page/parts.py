@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..load import Results
+from ..titles import variant_title
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Focus:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        return f"{self.variant}, label set {self.label_set}: {self.experiment}"
+        return f"{variant_title(self.variant)}, label set {self.label_set}: {self.experiment}"
 
 
 @dataclass(frozen=True)

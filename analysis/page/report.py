@@ -51,6 +51,7 @@ from .parts import (
     without_rounds,
 )
 from .saving import save_all
+from .titled import titled, titles_in
 from .write import Report, prepare, write_part, write_text
 
 MAX_GROUPS_LISTED = 20  # at the head of the page; of more, how many there are
@@ -74,10 +75,10 @@ values are shown; the CSV files in tables/ have all, in full precision."""
 
 
 READING_METHODS = """\
-boss-1 to boss-4 are the class balancing methods of BOSS, as its authors number them: 1 lowers the
+BOSS-1 to BOSS-4 are the class balancing methods of BOSS, as its authors number them: 1 lowers the
 thresholds of rare classes, 2 weighs by the counts of all predictions, 3 by those that are used, 4
-does 1 and 3; method 0 balances nothing and is called fixmatch. The authors train each with
-hyperparameters of its own; section Settings has them."""
+does 1 and 3; method 0 balances nothing and is called FixMatch. The authors train each with
+hyperparameters of its own; section Settings has them. CSV files have the names in code: boss-1."""
 
 
 READING_NAMES = """\
@@ -86,7 +87,7 @@ settings, only those that depart from the most frequent value of each. Section S
 
 
 READING_ROUNDS = """\
-"boss-4 -> fixmatch +40" is self-training: the network of a boss-4 run selected the 40 images of
+"BOSS-4 -> FixMatch +40" is self-training: the network of a BOSS-4 run selected the 40 images of
 each predicted class on which it was most confident, and a new network was trained by FixMatch on
 the labeled images and the selected ones with their pseudo-labels; x2: two such rounds,
 each selecting anew; ?: the run that selected is not in the store."""
@@ -143,6 +144,7 @@ def report(
     theirs = {name: read_published(name) for name in published}
     sections, section_warnings = contents(found, base, theirs, comparisons)
     warnings += section_warnings
+    titles = titles_in(found.runs)
     if not shows_test:
         sections = [section for section in sections if section[0] in WITHOUT_TEST]
     folder = Path(results) / study / "report"
@@ -152,7 +154,7 @@ def report(
     drawn: dict[Path, Figure] = {}
     for number, (heading, parts) in enumerate(sections, start=1):
         page.append(f"## {number}. {heading}")
-        page.extend(write_part(part, study, written, drawn) for part in parts)
+        page.extend(write_part(titled(part, titles), study, written, drawn) for part in parts)
     save_all(drawn, STYLE)
     if shows_test:
         everything = runs_table(metrics(found)).to_csv(index=False)
@@ -268,7 +270,10 @@ def head(study: str, found: Results, reproduces: str, description: str, warnings
     lines = [f"# {study}", f"Reproduces: {reproduces}", description.strip()]
     counts = found.runs.groupby(GROUP, sort=False)["run_id"].count()
     names = counts.reset_index().itertuples(index=False)
-    listed = [f"- {experiment}: {variant}, {count} runs" for experiment, variant, count in names]
+    titles = titles_in(found.runs)
+    listed = [
+        f"- {experiment}: {titles[variant]}, {count} runs" for experiment, variant, count in names
+    ]
     if len(counts) > MAX_GROUPS_LISTED:
         groups = counts.reset_index().groupby("experiment", sort=False)
         listed = [
@@ -282,9 +287,7 @@ def head(study: str, found: Results, reproduces: str, description: str, warnings
     lines += ["How to read the numbers:", READING]
     present = [name for name in ALGORITHMS if (found.runs["algorithm"] == name).any()]
     if {*present} - {"supervised", "fixmatch"}:
-        texts = [
-            f"- {name}: {ALGORITHMS[name].title}, {ALGORITHMS[name].summary}" for name in present
-        ]
+        texts = [f"- {ALGORITHMS[name].title}: {ALGORITHMS[name].summary}" for name in present]
         lines += ["What the algorithms do:", "\n".join(texts)]
     lines += [READING_NAMES] * bool(found.runs["step"].str.contains(" = ", regex=False).any())
     lines += [READING_METHODS] * bool(found.runs["algorithm"].eq("boss").any())

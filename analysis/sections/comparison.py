@@ -11,16 +11,14 @@ from boss.study.study import Comparison
 from .. import statistics
 from ..load import Results
 from ..tables import column, number, plus_minus, signed, signed_interval
+from ..titles import is_number, value_title, variant_title, words
 from .agreement import DIFFERENCE, VERDICT, difference, margin, with_verdicts
 from .comparison_settings import (
     KNOWN,
-    is_number,
     records,
     settings_of,
     short_names,
-    short_value,
     shown_settings,
-    words,
 )
 
 QUANTITIES = ("error", "used", "wrong")
@@ -236,7 +234,8 @@ def with_names(
         for row in records(numbers[[*comparison.panels]])
     ]
     if len(comparison.axis) == 1:
-        category = [short_value(value) for value in numbers[comparison.axis[0]]]
+        name = comparison.axis[0]
+        category = [value_title(name, value) for value in numbers[name]]
     else:
         category = short_names(numbers, comparison.axis)
     series = [[name] if name else [] for name in short_names(numbers, comparison.by)]
@@ -271,18 +270,19 @@ def table_text(
     """
     text = pd.DataFrame(index=numbers.index)
     for name in (*comparison.panels, *comparison.by):
-        text[name] = numbers[name].map(short_value)
+        text[name] = [value_title(name, value) for value in numbers[name]]
     text[axis_name(comparison)] = numbers["category"]
     for name in numbers.columns[: list(numbers.columns).index("group")]:
         if name not in shown_settings(comparison):
-            text[str(name)] = numbers[name].map(short_value)
+            text[str(name)] = [value_title(str(name), value) for value in numbers[name]]
     constant = [c for c in text if text[c].nunique() <= 1 and c != axis_name(comparison)]
     text = text.drop(columns=constant).replace("", "-")
     is_ours = numbers["num_runs"] > 0
     rows = [*text.columns, "quantity"]
     rows_of_ours = pd.concat([text, numbers[["quantity", "group"]]], axis=1)[is_ours]
     if (rows_of_ours.groupby(rows)["group"].nunique() > 1).any():
-        text["variant"] = numbers["variant"].replace("", "-")  # settings differ that are not here
+        # Settings differ that are not here.
+        text["variant"] = numbers["variant"].map(variant_title).replace("", "-")
     if numbers["quantity"].nunique() > 1:
         text["quantity"] = numbers["quantity"]
     text["label sets"] = numbers["num_label_sets"].astype(str).where(is_ours, "-")

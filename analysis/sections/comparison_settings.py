@@ -19,6 +19,7 @@ from ..naming import (
     label_set_kinds,
     setting_text,
 )
+from ..titles import is_number, words
 from .published import published_file
 
 NUMBERS = ["quantity", "percent", "sd_percent", "n", "known", "source", "note"]
@@ -32,8 +33,6 @@ KNOWN_TEXT = (
 PLACES = [*EXPERIMENT, *EXPERIMENT_IF_DIFFERENT]
 ALWAYS_APART = ["budget", "num_images", "max_eval_images"]  # of runs in different panels, too
 COLUMNS = [*PLACES, "algorithm", "method", "label_set", *HYPERPARAMETERS]
-BARE = ("algorithm", "method", "augmentation", "optimizer", "schedule", "dataset", "label_set")
-LAST = ("num_labels", "labels")  # "40 labels", "hard labels"
 
 
 # Published numbers
@@ -163,35 +162,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def is_number(text: str) -> bool:
-    """Whether the value of a setting is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 # Names
-
-
-def short_value(value: str) -> str:
-    """The value of a setting to be read, a fraction with four digits."""
-    return f"{float(value):.4g}" if "." in value and is_number(value) else value
-
-
-def words(name: str, value: str) -> str:
-    """A setting and its value in words.
-
-    >>> words("num_labels", "40"), words("nesterov", "False"), words("schedule", "linear")
-    ('40 labels', 'no nesterov', 'linear')
-    """
-    spoken, value = name.replace("_", " "), short_value(value)
-    if name in LAST:
-        return f"{value} labels"
-    if value in ("True", "False"):
-        return spoken if value == "True" else f"no {spoken}"
-    return value if name in BARE else f"{spoken} {value}"
 
 
 def short_names(table: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -19,11 +19,18 @@ from boss.study.methods import method_name
 
 Scalar = str | int | float | bool | None
 BUDGETS = ("smoke", "laptop", "short", "paper")
-AUGMENTATIONS = (
-    *("randaugment", "randaugment-without-cutout"),
-    *("ctaugment", "ctaugment-without-cutout", "ctaugment-paper"),
-    *("cutout", "weak", "flip", "none"),
-)
+# Of the strong views, and what tables and figures call them.
+AUGMENTATIONS = {
+    "randaugment": "RandAugment",
+    "randaugment-without-cutout": "RandAugment, no Cutout",
+    "ctaugment": "CTAugment",
+    "ctaugment-without-cutout": "CTAugment, no Cutout",
+    "ctaugment-paper": "CTAugment as published",
+    "cutout": "Cutout",
+    "weak": "weak views",
+    "flip": "flip",
+    "none": "no augmentation",
+}
 OPTIMIZERS = ("sgd", "asgd", "adagrad", "adam", "adamw", "muon")
 SCHEDULES = ("cosine", "linear", "constant")
 PICK_LABELS = ("pseudo", "true")
@@ -109,7 +116,7 @@ class Run:
     unlabeled_ratio: int = field(default=7, metadata=first(
         "unlabeled images per labeled one (mu)", interval="[0, inf)"))
     augmentation: str = field(default="randaugment", metadata=setting(
-        "of the strong views (boss.augment.Views)", choices=AUGMENTATIONS))
+        "of the strong views (boss.augment.Views)", choices=(*AUGMENTATIONS,)))
     optimizer: str = field(default="sgd", metadata=setting(
         "of torch.optim, and muon; the decay of adamw, and of muon on convolutions, is decoupled,"
         " that of the others an L2 loss",

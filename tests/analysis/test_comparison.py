@@ -291,7 +291,7 @@ def test_what_was_not_run_joins_the_row_of_ours_elsewhere() -> None:
     table = compare.with_names(compare.beside(mine, published, comparison), comparison, published)
     assert list(table["augmentation"]) == ["randaugment"] * 2
     assert list(table["panel"]) == ["40 labels", "250 labels"]
-    assert list(table["category"]) == ["pi_model"] * 2
+    assert list(table["category"]) == ["Pi-Model"] * 2
     two = pd.concat([mine, mine.assign(augmentation="weak")])
     table = compare.beside(two, published, comparison)
     assert list(table["augmentation"]) == ["randaugment", "weak", ""]  # ours do not agree
@@ -321,7 +321,7 @@ def test_groups_with_equal_settings_are_not_averaged() -> None:
     assert sorted(mine_only["ours_percent"]) == [6, 9]
     named = compare.with_names(table, ALGORITHMS, THEIRS)
     text = compare.table_text(named, ALGORITHMS, {"A note.": 1, "None.": 2})
-    assert "fixmatch (batch_size = 32)" in set(text["variant"])
+    assert "FixMatch (batch size 32)" in set(text["variant"])
 
 
 # What they are called
@@ -521,7 +521,7 @@ def test_rows_hold_ours_above_theirs() -> None:
     figure = figure_of(ours(values))
     axis = figure.axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
-    assert names == ["fixmatch, ctaugment", "fixmatch", "pi_model", "uda"]
+    assert names == ["FixMatch, CTAugment", "FixMatch", "Pi-Model", "UDA"]
     circles = drawn_with(figure, "o")
     assert {x for x, *_ in circles} == {6, 9, 7.5}  # runs and their mean
     [(x, y, filled)] = drawn_with(figure, "D")  # given
