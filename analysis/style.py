@@ -47,6 +47,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "savefig.dpi": 170,
 }
 

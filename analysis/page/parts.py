@@ -1,7 +1,7 @@
 """What the page of a report is made of, and what all its sections share."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -24,12 +24,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page, drawn when it is written."""
+    """A figure of the page, drawn when it is written.
+
+    A page opens with the first `MAX_MAIN` of those that are main; the rest are behind "more".
+    """
 
     name: str
     title: str
     caption: str
     draw: Callable[[], Figure]
+    is_main: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class Text:
 
 
 Part = Table | Picture | Text
+MAX_MAIN = 6  # figures with which a page opens
+
+
+def has_picture(parts: Sequence[Part]) -> bool:
+    """Whether there is a figure yet: of several experiments the figure of the first is main."""
+    return any(isinstance(part, Picture) for part in parts)
 
 
 def slug(text: str) -> str:

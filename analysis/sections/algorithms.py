@@ -13,6 +13,7 @@ from ..page.parts import (
     Part,
     Picture,
     Table,
+    has_picture,
     of_experiment,
     with_figures,
     without_rounds,
@@ -266,6 +267,7 @@ def algorithm_parts(
             lambda block=block, marks=marks, experiment=experiment: (  # type: ignore[misc]
                 accuracy_by_label_set(block, f"Test accuracy by label set: {experiment}", marks)
             ),
+            is_main=not has_picture(parts),
         )
         if block["variant"].nunique() > MAX_COLORED:
             title = f"Test accuracy by variant: {experiment}"
@@ -278,6 +280,7 @@ def algorithm_parts(
                 lambda block=block, title=title: (  # type: ignore[misc]
                     accuracy_by_variant(block, title)
                 ),
+                is_main=not has_picture(parts),
             )
         parts += [
             accuracy,

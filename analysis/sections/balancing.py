@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from .. import statistics
 from ..load import Results
 from ..naming import GROUP, natural, variant_order
-from ..page.parts import Focus, Part, Picture, Table, by_experiment
+from ..page.parts import Focus, Part, Picture, Table, by_experiment, has_picture
 from ..style import GRAY, color, difference_marks, how_many, set_title
 from ..tables import (
     column,
@@ -196,6 +196,7 @@ def parts(
                 lambda block=block, title=title: (  # type: ignore[misc]
                     difference_figure(block, title)
                 ),
+                is_main=not has_picture(made),
             )
         )
     balance = class_balance(class_measures(table))

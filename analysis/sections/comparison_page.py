@@ -16,7 +16,7 @@ from boss.study.study import Comparison
 
 from .. import statistics
 from ..load import Results
-from ..page.parts import Part, Picture, Table, Text, slug, suffixes
+from ..page.parts import Part, Picture, Table, Text, has_picture, slug, suffixes
 from ..style import GRAY, Color, color, how_many, legend_columns, set_title
 from ..tables import counts_text, plural
 from .agreement import how_decided, labels_per_class, without_smoke
@@ -120,6 +120,8 @@ def figure(
                 axis.set_xlabel(label)
         else:
             axis.set_xscale(comparison.scale)
+            if comparison.scale == "log":
+                axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             draw_curves(axis, part, runs, comparison, series)
             axis.set_ylabel(value_axis(axis, "y", quantity, values) if is_left else "")
             axis.set_xlabel(axis_name(comparison) if is_lowest else "")
@@ -313,7 +315,8 @@ def parts(found: Results, comparison: Comparison) -> tuple[list[Part], list[str]
         mine = runs[block_of == block]
         ours = measure(found, mine).merge(table, on="run_id")
         numbers = with_names(beside(ours, published, comparison), comparison, published)
-        made += block_parts(found, mine, ours, numbers, comparison, block, end)
+        is_main = not has_picture(made)
+        made += block_parts(found, mine, ours, numbers, comparison, block, end, is_main=is_main)
     return made, []
 
 
@@ -349,6 +352,8 @@ def block_parts(
     comparison: Comparison,
     block: str,
     end: str,
+    *,
+    is_main: bool,
 ) -> list[Part]:
     """The tables of one block, one for each value of the first panel setting, and its figure."""
     stem = f"published_{comparison.published.removesuffix('.csv')}{end}"
@@ -401,6 +406,7 @@ def block_parts(
             f"shows how well it is known ({KNOWN_WORDS}). Intervals are cut off at the "
             f"edges.{dotted} Our runs saw {images} labeled images. {counts_text(points)}.",
             lambda: figure(numbers, points, bounds, comparison, title),
+            is_main=is_main,
         )
     )
     return made

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from .. import statistics
 from ..load import Results, chain_seconds
 from ..naming import GROUP, is_missing
-from ..page.parts import Part, Picture, Table, suffixes
+from ..page.parts import Part, Picture, Table, has_picture, suffixes
 from ..style import (
     ACCURACY,
     MAX_PANELS,
@@ -243,6 +243,7 @@ def parts(found: Results) -> list[Part]:
                 "each run. It begins where the embedding, the encoder and the trainings before it "
                 "are paid.",
                 lambda rows=rows, place=place: total_figure(rows, place),  # type: ignore[misc]
+                is_main=not has_picture(made),
             )
         )
         if rows["paid"].any():

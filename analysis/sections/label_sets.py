@@ -19,6 +19,7 @@ from ..page.parts import (
     Picture,
     Table,
     Text,
+    has_picture,
     of_experiment,
     slug,
     with_figures,
@@ -313,6 +314,7 @@ def class_parts(found: Results, table: pd.DataFrame, experiments: list[str]) -> 
                 lambda block=block, title=title: (  # type: ignore[misc]
                     class_accuracy_heatmap(block, title)
                 ),
+                is_main=not has_picture(parts),
             )
         )
     return parts

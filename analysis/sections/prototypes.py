@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from .. import statistics
 from ..load import Results
 from ..naming import RANDOM, natural
-from ..page.parts import Part, Picture, Table, suffixes, without_rounds
+from ..page.parts import Part, Picture, Table, has_picture, suffixes, without_rounds
 from ..statistics import Floats
 from ..style import ACCURACY, GRAY, MAX_PANELS, color, how_many, set_title
 from ..tables import (
@@ -300,6 +300,7 @@ def parts(found: Results) -> list[Part]:
                     lambda block=block, title=title: (  # type: ignore[misc]
                         families_figure(block, title)
                     ),
+                    is_main=not has_picture(made),
                 )
             )
     return made + bucket_parts(found)

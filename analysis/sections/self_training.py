@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from .. import statistics
 from ..load import Results
 from ..naming import GROUP, HYPERPARAMETERS, ORACLE_MARK, PICKING, plain_options
-from ..page.parts import Part, Picture, Table, by_experiment
+from ..page.parts import Part, Picture, Table, by_experiment, has_picture
 from ..style import ACCURACY, LIGHT, color, dash, set_title, unbroken
 from ..tables import (
     column,
@@ -372,6 +372,7 @@ def parts(found: Results, experiments: list[str]) -> list[Part]:
                 f"{plural(len(block), 'run')} and {plural(block['parent'].nunique(), 'parent')}, "
                 f"{counts}.",
                 lambda block=block, title=title: gains_figure(block, full, title),  # type: ignore[misc]
+                is_main=not has_picture(made),
             )
         )
     leaks = leak_effects(found.runs)

@@ -22,7 +22,7 @@ from boss.study.run import BUDGETS
 from .. import statistics
 from ..load import Results, chain_seconds
 from ..naming import HYPERPARAMETERS, START
-from ..page.parts import Part, Picture, Table, suffixes
+from ..page.parts import Part, Picture, Table, has_picture, suffixes
 from ..statistics import PAIR_KEYS, Floats
 from ..style import GRAY, MAX_ROWS, color, difference_marks, how_many, row_names, set_title
 from ..tables import column, interval, number, plural, signed, signed_interval, wins
@@ -305,6 +305,7 @@ def parts(found: Results) -> list[Part]:
                     lambda block=block, numbers=numbers, title=title: (  # type: ignore[misc]
                         differences_figure(block, numbers, title)
                     ),
+                    is_main=not has_picture(made),
                 )
             )
         found_signals = signals(block, numbers)
